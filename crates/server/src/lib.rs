@@ -1,0 +1,5 @@
+//! placeholder
+pub mod web {
+    //! placeholder
+    pub mod messages;
+}

@@ -1,0 +1,79 @@
+//! Certificate chains of signers and their ids (protocol.md §4.2).
+
+use std::fmt;
+
+use billow_model::Domain;
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::encoded::{DecodeError, Message};
+use crate::proto;
+
+/// The digest of a certificate chain, by which signatures name their signer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SignerId(Vec<u8>);
+
+impl SignerId {
+    /// An id as somebody named it; [`SignerInfo::id`] gives the true one.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
+    /// The raw digest: 32 or 64 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SignerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The digest that makes a signer id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashAlgorithm {
+    /// 32 bytes; the only one that servers use.
+    Sha256,
+    /// 64 bytes.
+    Sha512,
+}
+
+/// A certificate chain that signs for a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerInfo {
+    /// How its id is made.
+    pub hash: HashAlgorithm,
+    /// The domain it says it signs for; only its certificates prove it.
+    pub domain: Domain,
+    /// DER certificates, the signer's own first, then its issuers.
+    pub certificates: Vec<Bytes>,
+}
+
+impl Message for SignerInfo {
+    fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        const MESSAGE: &str = "signer info";
+        let message = proto::SignerInfo::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
+        let hash = match message.hash_algorithm {
+            Some(1) => HashAlgorithm::Sha256,
+            Some(2) => HashAlgorithm::Sha512,
+            _ => return Err(DecodeError::missing(MESSAGE, "hash_algorithm")),
+        };
+        let domain = message.domain.ok_or_else(|| DecodeError::missing(MESSAGE, "domain"))?;
+        let domain = domain.parse().map_err(|e: billow_model::ParseIdError| DecodeError::new(MESSAGE, e.to_string()))?;
+        Ok(Self { hash, domain, certificates: message.certificate })
+    }
+
+    fn encode(&self) -> Bytes {
+        let hash = match self.hash {
+            HashAlgorithm::Sha256 => 1,
+            HashAlgorithm::Sha512 => 2,
+        };
+        proto::SignerInfo { hash_algorithm: Some(hash), domain: Some(self.domain.to_string()), certificate: self.certificates.clone() }
+            .encode_to_vec()
+            .into()
+    }
+}
