@@ -1,0 +1,2 @@
+/** The page's entry: puts the client into `#app`. */
+export {};
