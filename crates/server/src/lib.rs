@@ -2,4 +2,5 @@
 pub mod web {
     //! placeholder
     pub mod messages;
+    pub mod types;
 }

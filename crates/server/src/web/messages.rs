@@ -1,14 +1,20 @@
 //! The client protocol: JSON text frames over one WebSocket at `/socket` (docs/protocol/client.md).
 //!
 //! One message a frame, tagged by `"type"`. Versions are numbers, never hashes. Operations have the JSON form of the
-//! golden vectors. `web/src/wire/messages.ts` is generated from this file (`make types`; a test keeps it fresh).
+//! golden vectors. `web/src/wire/messages.ts` is generated from this file: `UPDATE=1 cargo test -p billow-server
+//! types_are_fresh` writes it, without `UPDATE` the test fails when it is stale.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 /// What a client says.
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum ClientMessage {
     /// Opens a wave, or takes it up again after a break: every wavelet of it that I may see.
     /// Answer: per wavelet one `Snapshot`, or where `known` names a version the server still has the deltas from,
@@ -18,6 +24,7 @@ pub enum ClientMessage {
         wave: String,
         /// What I have already, by wavelet name.
         #[serde(default)]
+        #[ts(optional, as = "Option<Vec<KnownWavelet>>")]
         known: Vec<KnownWavelet>,
     },
     /// No more messages about this wave.
@@ -26,8 +33,10 @@ pub enum ClientMessage {
         wave: String,
     },
     /// Operations against a version of a wavelet. One submission per wavelet and session is under way at a time.
-    /// Answer: `Delta` with `own` (applied; also when it was a resend), or `Refused`.
-    /// A submission at version 0 of `<my domain>/w+…/~/conv+root` creates the wave; its first operation adds me.
+    /// Answer: `Delta` with `own` (applied and on disk; also when it was a resend), or `Refused`. The wave must be open.
+    /// A submission at version 0 of `<my domain>/w+…/~/conv+root` creates the wave and opens it on this connection;
+    /// its first operation adds me. Unsure after a break whether that arrived: `Open` with `known` at version 0, and on
+    /// `NoWave` submit again.
     Submit {
         /// `example.org/w+abc/~/conv+root`
         wavelet: String,
@@ -98,7 +107,8 @@ pub enum ServerMessage {
         /// Domains whose waves this server hosts.
         domains: Vec<String>,
     },
-    /// A wavelet's whole state.
+    /// A wavelet's whole state. Also unasked in an open wave: a wavelet that I have come onto, or a fresh start where
+    /// this connection fell too far behind; it replaces what the client has.
     Snapshot {
         /// The state.
         wavelet: WaveletState,
@@ -116,7 +126,8 @@ pub enum ServerMessage {
         /// The wave.
         wave: String,
     },
-    /// There is no such wave, or I am not on it. (The two are not told apart.)
+    /// There is no such wave, or I am not on it, or no longer. (These are not told apart.) It is closed. A removal is
+    /// told by the delta that removes me, the last one of its wavelet; when no other wavelet is left, this follows.
     NoWave {
         /// The wave.
         wave: String,
@@ -242,6 +253,7 @@ pub struct DeltaMessage {
     pub operations: Vec<Operation>,
     /// Set to the submission's identity when it came from this address: the client whose session it names takes it as its answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[ts(optional)]
     pub own: Option<OwnSubmission>,
 }
 
