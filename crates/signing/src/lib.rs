@@ -1,1 +1,16 @@
-//! placeholder
+//! Who signed what: SHA1withRSA over a delta's bytes, certificate chains, and the names in them (protocol.md §4).
+//!
+//! All signatures of Billow are made by [`Signer`] and checked by [`Verifier`]; nothing else touches a key, and there is no
+//! setting that turns the checks off. What has passed is a [`Verified`], which nothing but the verifier can make.
+
+mod authority;
+mod chain;
+mod roots;
+mod signer;
+mod verifier;
+
+pub use authority::{Authority, Issued};
+pub use chain::{ChainError, Validity};
+pub use roots::{RootsError, TrustRoots};
+pub use signer::{SignError, Signer, SignerError};
+pub use verifier::{Verified, Verifier, VerifyError};

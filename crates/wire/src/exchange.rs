@@ -2,7 +2,6 @@
 //! `billow-federation` turns them into stanzas and back.
 
 use billow_model::{Domain, HashedVersion, Timestamp, Version, WaveletName};
-use bytes::Bytes;
 
 use crate::delta::{AppliedDelta, SignedDelta};
 use crate::encoded::Encoded;

@@ -5,6 +5,7 @@ use std::fmt;
 use billow_model::Domain;
 use bytes::Bytes;
 use prost::Message as _;
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::encoded::{DecodeError, Message};
 use crate::proto;
@@ -51,6 +52,38 @@ pub struct SignerInfo {
     pub domain: Domain,
     /// DER certificates, the signer's own first, then its issuers.
     pub certificates: Vec<Bytes>,
+}
+
+impl SignerInfo {
+    /// The id by which signatures name this chain: the digest of its DER PkiPath, the issuers before the signer.
+    /// It covers exactly the certificates given.
+    #[must_use]
+    pub fn id(&self) -> SignerId {
+        let path = self.pki_path();
+        match self.hash {
+            HashAlgorithm::Sha256 => SignerId(Sha256::digest(&path).to_vec()),
+            HashAlgorithm::Sha512 => SignerId(Sha512::digest(&path).to_vec()),
+        }
+    }
+
+    /// `SEQUENCE OF Certificate`, last certificate first, with the shortest DER length.
+    fn pki_path(&self) -> Vec<u8> {
+        const SEQUENCE: u8 = 0x30;
+        let length: usize = self.certificates.iter().map(Bytes::len).sum();
+        let mut path = Vec::with_capacity(length + 10);
+        path.push(SEQUENCE);
+        match u8::try_from(length) {
+            Ok(short @ 0..=0x7f) => path.push(short),
+            _ => {
+                let bytes = length.to_be_bytes();
+                let bytes = &bytes[bytes.iter().take_while(|byte| **byte == 0).count()..];
+                path.push(0x80 | u8::try_from(bytes.len()).expect("a length has at most 8 bytes"));
+                path.extend_from_slice(bytes);
+            }
+        }
+        self.certificates.iter().rev().for_each(|certificate| path.extend_from_slice(certificate));
+        path
+    }
 }
 
 impl Message for SignerInfo {
