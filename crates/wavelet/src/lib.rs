@@ -1,1 +1,29 @@
-//! placeholder
+//! A wavelet's life, at its host and at the other servers that take part.
+//!
+//! Two machines, which decide and never act (no clock, socket, file or key inside):
+//!
+//! - [`HostedWavelet`] orders the deltas of a wavelet of ours: it checks who may write, transforms, applies, has them
+//!   stored, shows them, and then seals them one by one: signed, hashed, ready to leave the server.
+//! - [`RemoteWavelet`] is our copy of somebody else's: it verifies and applies what the host says, fetches what is
+//!   missing, and carries our users' submissions to the host, one at a time, until the host has answered.
+//!
+//! Both are told things with `handle(now, input)` and asked with `poll()` until it returns `None`; `deadline()` says when
+//! they next want a tick. Everything with an effect (storing, signing, verifying, sending, fetching) is an output, and its
+//! result comes back as an input. Three versions order everything: applied ≥ persisted (shown) ≥ sealed.
+//! Nothing is answered or shown before it is persisted, and nothing leaves the server before its seal is.
+
+pub mod access;
+mod backoff;
+pub mod hosted;
+pub mod limits;
+mod log;
+pub mod record;
+pub mod reference;
+pub mod remote;
+mod snapshot;
+
+pub use access::Readers;
+pub use hosted::{HostedInput, HostedOutput, HostedWavelet};
+pub use limits::Refusal;
+pub use record::{LoadError, Origin, Record, Seal, SignedDigest, StoredRecord, Submission};
+pub use remote::{RemoteInput, RemoteOutput, RemoteWavelet};

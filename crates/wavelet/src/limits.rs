@@ -1,0 +1,99 @@
+//! How large a submission may be, which text a legacy peer takes, and the reasons for which a submission is refused.
+
+use billow_model::{Component, DocOp, Domain, HashedVersion, ParticipantId, WaveletOp};
+
+/// Operations in a delta.
+pub const DELTA_OPS_MAX: usize = 1_000;
+/// Components in a document operation.
+pub const OP_COMPONENTS_MAX: usize = 10_000;
+/// Bytes of an encoded delta: a signed delta cannot be split and must fit into one stanza of common servers.
+pub const DELTA_BYTES_MAX: usize = 64 * 1024;
+/// Participants of a wavelet.
+pub const PARTICIPANTS_MAX: usize = 1_000;
+/// How far behind the newest version a submission may be.
+pub const VERSIONS_BEHIND_MAX: u64 = 10_000;
+
+/// Why a submission was not applied. Nothing has changed, and this very submission never will be applied, except where
+/// the variant says so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The author does not take part (or does so no longer).
+    #[error("{0} is not a participant")]
+    NotParticipant(ParticipantId),
+    /// The author was removed by a delta that the author had not seen.
+    #[error("{0} was removed from the wavelet meanwhile")]
+    AuthorRemoved(ParticipantId),
+    /// A delta without operations.
+    #[error("a delta needs at least one operation")]
+    NoOperations,
+    /// The first delta of a wavelet must come from its own server (protocol.md §6.5).
+    #[error("Remote users may not create wavelets.")]
+    CreatesWavelet,
+    /// The first delta of a wavelet must begin by adding its author.
+    #[error("the first operation of a wavelet adds its author")]
+    FirstAddsAuthor,
+    /// The target has the newest version's number and another hash. It is the sender's own hash that is named.
+    #[error("Mismatched hash at version {}: {0}", .0.version)]
+    InvalidHash(HashedVersion),
+    /// The target is no boundary of the history, or lies too far back, or in the future. A fresh snapshot is needed.
+    #[error("the version it was made against is not known, or too long ago")]
+    UnknownVersion,
+    /// The operations do not fit the wavelet.
+    #[error("it does not apply: {0}")]
+    DoesNotApply(String),
+    /// The reference server and the correct rules disagree on the outcome (decision 7): to be made again at the newest version.
+    #[error("rebase: concurrent changes; submit again at the newest version")]
+    Rebase,
+    /// The rules of the document forbid it.
+    #[error("{0}")]
+    Schema(String),
+    /// A limit is exceeded; the text says which.
+    #[error("{0}")]
+    TooLarge(String),
+    /// This domain's server takes no text beyond U+FFFF, and this is, or would show it, such text.
+    #[error("the server of {0} cannot take characters beyond U+FFFF, such as emoji")]
+    LegacyPeer(Domain),
+    /// A submission of this session that is older than its newest one and is no longer remembered.
+    #[error("this submission is older than one of the same session that is already applied")]
+    OutOfOrder,
+    /// The host of the wavelet refused it, for this reason.
+    #[error("{0}")]
+    HostRefused(String),
+    /// Not now: it could not be stored, or too much is waiting. The same submission may be sent again.
+    #[error("it cannot be stored now; try again")]
+    Unavailable,
+}
+
+/// Checks counts and sizes of a delta; `encoded_len` is that of the delta message.
+pub(crate) fn check_size(ops: &[WaveletOp], encoded_len: usize) -> Result<(), Refusal> {
+    if ops.is_empty() {
+        return Err(Refusal::NoOperations);
+    }
+    if ops.len() > DELTA_OPS_MAX {
+        return Err(Refusal::TooLarge(format!("a delta has at most {DELTA_OPS_MAX} operations, this one has {}", ops.len())));
+    }
+    let longest = ops.iter().map(|op| doc_op(op).map_or(0, |op| op.components().len())).max().unwrap_or(0);
+    if longest > OP_COMPONENTS_MAX {
+        return Err(Refusal::TooLarge(format!("an operation has at most {OP_COMPONENTS_MAX} components, this one has {longest}")));
+    }
+    if encoded_len > DELTA_BYTES_MAX {
+        return Err(Refusal::TooLarge(format!("a delta has at most {DELTA_BYTES_MAX} bytes, this one has {encoded_len}")));
+    }
+    Ok(())
+}
+
+/// Whether any text in these operations is beyond U+FFFF, which the reference's servers refuse in `characters`.
+pub(crate) fn has_astral_text(ops: &[WaveletOp]) -> bool {
+    let astral = |text: &str| text.chars().any(|c| c > '\u{ffff}');
+    ops.iter().filter_map(doc_op).flat_map(DocOp::components).any(|component| match component {
+        Component::Characters(text) | Component::DeleteCharacters(text) => astral(text),
+        _ => false,
+    })
+}
+
+fn doc_op(op: &WaveletOp) -> Option<&DocOp> {
+    match op {
+        WaveletOp::MutateDocument { op, .. } => Some(op),
+        WaveletOp::AddParticipant(_) | WaveletOp::RemoveParticipant(_) | WaveletOp::NoOp => None,
+    }
+}

@@ -1,0 +1,433 @@
+//! Our copy of a wavelet that another domain hosts.
+//!
+//! What the host says is put in order, verified, transformed exactly as the reference does, compared with the history
+//! hash, persisted and shown. Gaps are fetched, one request at a time. Our users' submissions wait in a queue; one at a
+//! time is transformed to the newest version, signed, stored and sent to the host, again and again with the same bytes
+//! until the host has answered. Its effect comes back like everybody's deltas, and is recognised by its bytes.
+//!
+//! A delta that does not verify changes nothing. A verified one that contradicts what we have (another hash, another
+//! count of operations, operations that do not apply) quarantines the wavelet: it stays readable, and takes nothing more.
+//!
+//! Bounds: [`PENDING_MAX`] deltas ahead of a gap (the farthest are dropped, their update refused; history brings them),
+//! one history request, [`QUEUE_MAX`] submissions (further ones are refused as unavailable).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use billow_model::{Delta, Domain, HashedVersion, ParticipantId, Timestamp, Version, Wavelet, WaveletName, WaveletOp};
+use billow_signing::Verified;
+use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
+use billow_wire::{AppliedDelta, Encoded, FromHost, SignedDelta, SignerId};
+use bytes::Bytes;
+
+use crate::access::Readers;
+use crate::hosted::Applied;
+use crate::limits::Refusal;
+use crate::record::{LoadError, Record, Seal, StoredRecord, Submission};
+
+/// Deltas that wait for a gap to be closed.
+pub const PENDING_MAX: usize = 64;
+/// Submissions of our users that wait for the host.
+pub const QUEUE_MAX: usize = 100;
+/// How many bytes of history are asked for at once.
+pub const HISTORY_BYTES: u64 = 300_000;
+
+/// What a remote wavelet is told.
+#[derive(Debug)]
+pub enum RemoteInput {
+    /// The host says something. Answered by [`RemoteOutput::Receipt`] or [`RemoteOutput::Refuse`] with this tag.
+    Update {
+        /// Names the update in its answer.
+        tag: u64,
+        /// What it says.
+        update: FromHost<WaveletUpdate>,
+    },
+    /// The answer to [`RemoteOutput::Verify`].
+    Verified {
+        /// Which question.
+        check: u64,
+        /// What came out.
+        outcome: Verification,
+    },
+    /// The answer to [`RemoteOutput::FetchSigner`]: the chain is now known to the verifier, or why not.
+    SignerFetched {
+        /// Which signer.
+        id: SignerId,
+        /// The reason is shown to people.
+        outcome: Result<(), String>,
+    },
+    /// The answer to [`RemoteOutput::FetchHistory`].
+    History {
+        /// Which request.
+        request: u64,
+        /// The deltas as they came from the host's server, or the reason for which there are none.
+        outcome: Result<Vec<Encoded<AppliedDelta>>, String>,
+    },
+    /// The answer to [`RemoteOutput::LoadOlder`]: the stored records from the asked version up to where memory begins.
+    Older {
+        /// Contiguous.
+        records: Vec<StoredRecord>,
+    },
+    /// Everything up to this version that was handed out as [`RemoteOutput::Persist`] is on disk.
+    Persisted {
+        /// The version after the last of these records.
+        upto: Version,
+    },
+    /// Something could not be stored. The machine takes no more and is to be dropped and loaded again.
+    PersistFailed,
+    /// A user of ours submits. Answered by [`RemoteOutput::Answer`] with this ticket, perhaps much later.
+    Submit {
+        /// Names the question in its answer.
+        ticket: u64,
+        /// The submission's identity.
+        submission: Submission,
+        /// Who.
+        author: ParticipantId,
+        /// The shown version that the operations fit.
+        version: Version,
+        /// What.
+        ops: Vec<WaveletOp>,
+    },
+    /// The answer to [`RemoteOutput::Sign`].
+    Signed {
+        /// The very delta that was handed out, signed.
+        delta: Encoded<SignedDelta>,
+    },
+    /// The answer to [`RemoteOutput::PersistOutgoing`].
+    OutgoingPersisted,
+    /// The answer to [`RemoteOutput::Submit`].
+    SubmitAnswered {
+        /// Which sending.
+        attempt: u64,
+        /// What the host says, or why it says nothing.
+        outcome: Result<SubmitResponse, SubmitFailure>,
+    },
+    /// The host's server has spoken to us, whatever it said: what waits for it may be tried at once.
+    HostSpoke,
+    /// The domains now known to run a server that takes no text beyond U+FFFF.
+    LegacyDomains(BTreeSet<Domain>),
+    /// The deadline has passed.
+    Tick,
+}
+
+/// What a verifier says of a signed delta.
+#[derive(Debug)]
+pub enum Verification {
+    /// All signatures hold.
+    Good(Verified<Encoded<SignedDelta>>),
+    /// The chain of this signer is not known (yet).
+    UnknownSigner(SignerId),
+    /// A signature does not hold.
+    Bad(String),
+}
+
+/// Why a submission did not get through to the host, or was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubmitFailure {
+    /// No answer: not connected, timed out, bounced. The same bytes are sent again.
+    Unreachable(String),
+    /// The host could not now (internal-server-error, resource-constraint, unknown signer): the same bytes are sent again.
+    NotNow(String),
+    /// The host cannot apply it at its target (mismatched hash, does not apply, rebase): it is made again at the newest
+    /// version, once something newer has come; if nothing does, it is refused.
+    Stale(String),
+    /// The host will never take it.
+    Refused(String),
+}
+
+/// What a remote wavelet wants done, in this order.
+#[derive(Debug, Clone)]
+pub enum RemoteOutput {
+    /// Check the signatures, then tell [`RemoteInput::Verified`]. At most one is under way.
+    Verify {
+        /// Names the question in its answer.
+        check: u64,
+        /// What is to be checked.
+        delta: Encoded<SignedDelta>,
+    },
+    /// Ask the host for a signer's chain, check it, give it to the verifier; then tell [`RemoteInput::SignerFetched`].
+    FetchSigner {
+        /// Which.
+        id: SignerId,
+        /// The version just after a delta with its signature.
+        at: HashedVersion,
+    },
+    /// Ask the host for the deltas of `[from, to)`; then tell [`RemoteInput::History`]. At most one is under way.
+    FetchHistory {
+        /// Names the request in its answer.
+        request: u64,
+        /// What we have.
+        from: HashedVersion,
+        /// What we know of.
+        to: HashedVersion,
+        /// Wanted bound of the answer in bytes.
+        limit: u64,
+    },
+    /// Load stored records from the one at or before this version on; then tell [`RemoteInput::Older`].
+    LoadOlder {
+        /// A delta was made against this version.
+        from: Version,
+        /// Where the records in memory begin.
+        to: Version,
+    },
+    /// Store the record with its seal, and in the same transaction remove the outgoing submission that it is, if any.
+    /// Records come in order of version. Then tell [`RemoteInput::Persisted`].
+    Persist {
+        /// The record.
+        record: Arc<Record>,
+        /// Its seal.
+        seal: Arc<Seal>,
+        /// The outgoing submission that has come back in it.
+        outgoing: Option<Submission>,
+    },
+    /// The update is durable (or was known): send its receipt.
+    Receipt {
+        /// Which update.
+        tag: u64,
+    },
+    /// The update was not taken: answer with an error.
+    Refuse {
+        /// Which update.
+        tag: u64,
+        /// Why.
+        reason: UpdateRefusal,
+    },
+    /// Send the delta to every local user who has the wavelet open. Each record once, in order of version.
+    Show(Arc<Record>),
+    /// The answer to [`RemoteInput::Submit`].
+    Answer {
+        /// Whose.
+        ticket: u64,
+        /// What became of it.
+        outcome: Result<Applied, Refusal>,
+    },
+    /// Sign with the key of the author's domain; then tell [`RemoteInput::Signed`].
+    Sign(Encoded<Delta>),
+    /// Store the outgoing submission, replacing one of the same identity; then tell [`RemoteInput::OutgoingPersisted`].
+    PersistOutgoing(Outgoing),
+    /// Remove a stored outgoing submission: the host has refused it, or has merged it with another delta.
+    DropOutgoing(Submission),
+    /// Send the delta to the host; then tell [`RemoteInput::SubmitAnswered`].
+    Submit {
+        /// Names the sending in its answer.
+        attempt: u64,
+        /// The delta.
+        delta: Encoded<SignedDelta>,
+    },
+    /// The host can, or cannot, be reached; said on each change.
+    HostState(HostState),
+    /// A verified contradiction: keep the evidence and tell the operator. The wavelet takes nothing more.
+    Quarantined(Box<Evidence>),
+}
+
+/// A submission of our user that is on its way to the host: on disk before it leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The submission.
+    pub submission: Submission,
+    /// The delta as signed; a resend is these very bytes.
+    pub signed: Encoded<SignedDelta>,
+}
+
+/// Whether the host takes our submissions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostState {
+    /// As far as we know.
+    Reachable,
+    /// It does not answer.
+    Waiting {
+        /// Since when.
+        since: Timestamp,
+        /// When we try again.
+        next_try: Timestamp,
+        /// In the words of the one who noticed.
+        reason: String,
+    },
+}
+
+/// Why an update was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpdateRefusal {
+    /// A signature does not hold.
+    #[error("verification failed: {0}")]
+    BadSignature(String),
+    /// The host could not give a signer's chain.
+    #[error("unknown signer: {0}")]
+    UnknownSigner(String),
+    /// No user of ours takes part in this wavelet, and no verified delta adds one.
+    #[error("no local participant")]
+    NoLocalParticipant,
+    /// Too many deltas wait for a gap to be closed.
+    #[error("too many deltas out of order")]
+    TooManyPending,
+    /// It contradicts what we know; see the evidence.
+    #[error("it contradicts the history: {0}")]
+    Contradiction(String),
+    /// The wavelet is in quarantine since an earlier contradiction.
+    #[error("the wavelet is in quarantine")]
+    Quarantined,
+    /// It could not be stored.
+    #[error("it cannot be stored now")]
+    Unavailable,
+}
+
+/// What contradicts what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The contradiction.
+    pub contradiction: Contradiction,
+    /// Where our copy is.
+    pub ours: HashedVersion,
+    /// The bytes of the applied delta, as the host gave them.
+    pub applied: Bytes,
+}
+
+/// In which way a verified delta contradicts our copy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Contradiction {
+    /// The delta is applied at our version with another hash.
+    #[error("expected it applied at {ours}, got {theirs}")]
+    AppliedAt {
+        /// Our hash of that version.
+        ours: HashedVersion,
+        /// Theirs.
+        theirs: HashedVersion,
+    },
+    /// The author signed a target that is not in our history: the author was shown another one (B-125).
+    #[error("its author saw a history that has {target}")]
+    Target {
+        /// What the author signed.
+        target: HashedVersion,
+    },
+    /// The count of operations is wrong.
+    #[error("expected {ours} operations, got {theirs}")]
+    OperationCount {
+        /// What the transformed delta has.
+        ours: u64,
+        /// What the host says.
+        theirs: u64,
+    },
+    /// The operations do not transform or apply here.
+    #[error("it does not apply: {0}")]
+    DoesNotApply(String),
+    /// The time cannot be one.
+    #[error("the timestamp {} is no time", .0.0)]
+    Timestamp(Timestamp),
+}
+
+/// A wavelet of another domain.
+#[derive(Debug)]
+pub struct RemoteWavelet {
+    name: WaveletName,
+    shown: Wavelet,
+    persisted: HashedVersion,
+    readers: Readers,
+}
+
+impl RemoteWavelet {
+    /// A wavelet that we have nothing of. `local` are the domains of this server's users; `seed` is for the jitter of retries.
+    #[must_use]
+    pub fn new(name: WaveletName, local: BTreeSet<Domain>, seed: u64) -> Self {
+        let _ = (local, seed);
+        let persisted = HashedVersion::zero(&name);
+        Self { shown: Wavelet::new(name.clone()), name, persisted, readers: Readers::default() }
+    }
+
+    /// A wavelet from the store; `snapshot` and `records` as for [`crate::HostedWavelet::load`], `outgoing` as it was last
+    /// persisted (at most one).
+    pub fn load(
+        name: WaveletName,
+        local: BTreeSet<Domain>,
+        seed: u64,
+        snapshot: Option<&[u8]>,
+        records: Vec<StoredRecord>,
+        outgoing: Option<Outgoing>,
+    ) -> Result<Self, LoadError> {
+        let _ = (name, local, seed, snapshot, records, outgoing);
+        todo!()
+    }
+
+    /// Tells the machine something.
+    pub fn handle(&mut self, now: Timestamp, input: RemoteInput) {
+        let _ = (now, input);
+        todo!()
+    }
+
+    /// Asks for the next thing to do.
+    pub fn poll(&mut self) -> Option<RemoteOutput> {
+        todo!()
+    }
+
+    /// When the machine wants a [`RemoteInput::Tick`].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        todo!()
+    }
+
+    /// The wavelet as it is persisted and shown.
+    #[must_use]
+    pub fn wavelet(&self) -> &Wavelet {
+        &self.shown
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &WaveletName {
+        &self.name
+    }
+
+    /// The hashed version of [`RemoteWavelet::wavelet`].
+    #[must_use]
+    pub fn sealed(&self) -> &HashedVersion {
+        &self.persisted
+    }
+
+    /// The domains that take part, as far as we know.
+    #[must_use]
+    pub fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// Whether the wavelet is, or is about to be, in the store. If not, dropping the machine forgets it without a trace.
+    #[must_use]
+    pub fn is_admitted(&self) -> bool {
+        todo!()
+    }
+
+    /// The shown records from this version on, if all of them are in memory and it is a boundary between two of them.
+    #[must_use]
+    pub fn deltas(&self, from: Version) -> Option<Vec<Arc<Record>>> {
+        let _ = from;
+        todo!()
+    }
+
+    /// Submissions of our users that the host has not yet taken.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        todo!()
+    }
+
+    /// Whether the host takes our submissions.
+    #[must_use]
+    pub fn host_state(&self) -> &HostState {
+        todo!()
+    }
+
+    /// The persisted state as bytes, for [`RemoteWavelet::load`]. Costs as much as the wavelet is large.
+    #[must_use]
+    pub fn snapshot(&self) -> Bytes {
+        todo!()
+    }
+
+    /// Whether a store failure has made this machine useless, so that it must be loaded again.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        todo!()
+    }
+
+    /// Whether nothing is under way, so that it may be put away.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        todo!()
+    }
+}
