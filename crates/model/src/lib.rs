@@ -18,4 +18,4 @@ pub use doc::{Attributes, AttributesUpdate, Component, DocOp, Document};
 pub use id::{DocumentId, Domain, ParseIdError, WaveId, WaveletId, WaveletName};
 pub use participant::{ParseParticipantError, ParticipantId};
 pub use version::{HashedVersion, HistoryHash, Version};
-pub use wavelet::{BlipMetadata, Wavelet};
+pub use wavelet::{BlipMetadata, Wavelet, WaveletParts};

@@ -33,6 +33,23 @@ pub struct Wavelet {
     last_modified: Timestamp,
 }
 
+/// All that a wavelet's state is made of, for taking it up again from a snapshot.
+#[derive(Debug, Clone)]
+pub struct WaveletParts {
+    /// See [`Wavelet::version`].
+    pub version: Version,
+    /// See [`Wavelet::participants`].
+    pub participants: Vec<ParticipantId>,
+    /// See [`Wavelet::documents`].
+    pub documents: BTreeMap<DocumentId, (Document, BlipMetadata)>,
+    /// See [`Wavelet::creator`].
+    pub creator: Option<ParticipantId>,
+    /// See [`Wavelet::created`].
+    pub created: Timestamp,
+    /// See [`Wavelet::last_modified`].
+    pub last_modified: Timestamp,
+}
+
 /// Why a delta does not apply; the wavelet is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyDeltaError {
@@ -73,6 +90,12 @@ impl Wavelet {
             created: Timestamp::default(),
             last_modified: Timestamp::default(),
         }
+    }
+    /// A wavelet as a snapshot of our own has it.
+    #[must_use]
+    pub fn from_parts(name: WaveletName, parts: WaveletParts) -> Self {
+        let WaveletParts { version, participants, documents, creator, created, last_modified } = parts;
+        Self { name, version, participants, documents, creator, created, last_modified }
     }
     /// Applies all operations of a delta or none.
     pub fn apply(&mut self, _delta: &TransformedDelta) -> Result<(), ApplyDeltaError> {

@@ -33,7 +33,7 @@ pub enum Refusal {
     #[error("the first operation of a wavelet adds its author")]
     FirstAddsAuthor,
     /// The target has the newest version's number and another hash. It is the sender's own hash that is named.
-    #[error("Mismatched hash at version {}: {0}", .0.version)]
+    #[error("Mismatched hash at version {}: {}", .0.version, .0)]
     InvalidHash(HashedVersion),
     /// The target is no boundary of the history, or lies too far back, or in the future. A fresh snapshot is needed.
     #[error("the version it was made against is not known, or too long ago")]

@@ -144,6 +144,8 @@ pub enum RemoteOutput {
         check: u64,
         /// What is to be checked.
         delta: Encoded<SignedDelta>,
+        /// As of when: the time at which the host says it applied the delta, never later than now.
+        at: Timestamp,
     },
     /// Ask the host for a signer's chain, check it, give it to the verifier; then tell [`RemoteInput::SignerFetched`].
     FetchSigner {
@@ -151,6 +153,8 @@ pub enum RemoteOutput {
         id: SignerId,
         /// The version just after a delta with its signature.
         at: HashedVersion,
+        /// The time as of which the chain is to be checked: when that delta was applied.
+        time: Timestamp,
     },
     /// Ask the host for the deltas of `[from, to)`; then tell [`RemoteInput::History`]. At most one is under way.
     FetchHistory {
@@ -311,8 +315,8 @@ pub enum Contradiction {
     #[error("it does not apply: {0}")]
     DoesNotApply(String),
     /// The time cannot be one.
-    #[error("the timestamp {} is no time", .0.0)]
-    Timestamp(Timestamp),
+    #[error("{0} ms since 1970 is no time")]
+    Timestamp(i64),
 }
 
 /// A wavelet of another domain.
