@@ -1,1 +1,135 @@
-//! placeholder
+//! What must survive: deltas, snapshots, signers, delivery cursors, outgoing submissions, accounts and sessions,
+//! in one SQLite file.
+//!
+//! The promises, all of them held by `tests.rs`:
+//!
+//! * **Durable first.** A write is answered after the commit that holds it reached the disk (WAL, `synchronous=FULL`).
+//!   One thread writes; what waits for it goes into one transaction (group commit), each write under a savepoint, so that
+//!   one that fails takes no other with it and is not itself acknowledged.
+//! * **All or nothing.** Everything that a delta changes is one [`WaveletWrite`], and that is one write.
+//! * **A history has no gaps.** A delta that does not start where the stored history ends is refused ([`StoreError::Conflict`]).
+//! * **A failed disk is not argued with.** After an I/O error nothing is written any more ([`StoreError::Failed`]);
+//!   reading goes on. A full disk is different: the write is refused ([`StoreError::Unavailable`]), later ones are tried.
+//! * **One process per folder**, by a lock on `billow.lock`, which names the process.
+//!
+//! The store knows wavelet names, versions, addresses and byte strings. What the bytes mean is for others to say.
+
+mod account;
+mod delivery;
+mod error;
+mod folder;
+mod history;
+mod inbox;
+mod meta;
+mod reader;
+mod schema;
+mod signer;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+pub use account::{Account, AddAccount, Invitation, StoredSession, TokenHash};
+pub use delivery::{Cursor, DueDelivery};
+pub use error::{OpenError, StoreError};
+pub use history::{LastSubmission, Outgoing, StoredDelta, StoredSeal, StoredWavelet, Submission, WaveletWrite};
+pub use inbox::{InboxEntry, Summary};
+pub use snapshot::Snapshot;
+
+use folder::Folder;
+use reader::Readers;
+use writer::Writer;
+
+/// The store of one server. Cheap to clone; the file is closed when the last clone is gone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    // Fields are dropped in this order: the lock on the folder goes last.
+    writer: Writer,
+    readers: Readers,
+    folder: Folder,
+}
+
+impl Store {
+    /// Opens the store in a folder, which is made if it is not there, and brings its schema up to date.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let folder = Folder::lock(dir.as_ref())?;
+        let mut connection = folder.connect_writer()?;
+        schema::migrate(&mut connection)?;
+        let readers = Readers::open(&folder)?;
+        let writer = Writer::start(connection, folder.connect_checkpointer()?)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                writer,
+                readers,
+                folder,
+            }),
+        })
+    }
+
+    /// The folder it lives in.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.inner.folder.path()
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.inner.folder.database()
+    }
+
+    /// Why nothing is written any more, if that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.inner.writer.failure()
+    }
+
+    /// Does a write; answers after it is on the disk.
+    async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // The asker may have gone away; the write counts all the same.
+        self.write_then(write, move |outcome| drop(sender.send(outcome)))
+            .await?;
+        receiver.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Queues a write; `done` is called on the writer's thread after it is on the disk, or was refused.
+    async fn write_then<T: Send + 'static>(
+        &self,
+        write: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
+        done: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.inner.writer.send(write, done).await
+    }
+
+    /// Reads on a thread that may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || inner.readers.read(read))
+            .await
+            .map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("dir", &self.dir())
+            .finish_non_exhaustive()
+    }
+}

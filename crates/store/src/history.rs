@@ -1,0 +1,568 @@
+//! The histories of wavelets: what was applied, what of it is sealed, what our users have under way to other hosts.
+
+use billow_model::{HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, WaveId, WaveletName};
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::error::StoreError;
+use crate::snapshot::{self, Snapshot};
+use crate::{Store, inbox};
+
+/// Which of a user's changes it is: an editor's name and its count (decision 8 of the client protocol).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Submission {
+    /// The editor.
+    pub session: String,
+    /// Its count, from 1.
+    pub sequence: u64,
+}
+
+/// A delta as it was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDelta {
+    /// The version before it.
+    pub applied_at: Version,
+    /// The version after it.
+    pub resulting: Version,
+    /// Who did it.
+    pub author: ParticipantId,
+    /// When the host applied it.
+    pub timestamp: Timestamp,
+    /// The operations as applied; the store does not look inside.
+    pub ops: Bytes,
+    /// The submission, if one of our own users made it.
+    pub submission: Option<Submission>,
+    /// SHA-256 of the signed delta, if another server signed it (or it was signed before it was sent to its host).
+    pub signed_digest: Option<[u8; 32]>,
+    /// The signed delta, if another server signed it and it is not sealed yet.
+    pub signed: Option<Bytes>,
+    /// The seal, once there is one.
+    pub seal: Option<StoredSeal>,
+}
+
+/// What sealing adds to a delta.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSeal {
+    /// The version before the delta.
+    pub applied_at: Version,
+    /// The version after it, with its hash.
+    pub resulting: HashedVersion,
+    /// The applied delta's bytes.
+    pub applied: Bytes,
+}
+
+/// The last submission of an editor that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastSubmission {
+    /// Which.
+    pub submission: Submission,
+    /// The version before its delta.
+    pub applied_at: Version,
+    /// The version after it.
+    pub resulting: Version,
+}
+
+/// A submission to another server's wavelet, signed and on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Which.
+    pub submission: Submission,
+    /// Whose.
+    pub author: ParticipantId,
+    /// The signed delta's bytes: what is sent, and sent again.
+    pub signed: Bytes,
+}
+
+/// Everything that changes together. Either all of it is stored or nothing.
+#[derive(Debug, Clone)]
+pub struct WaveletWrite {
+    /// The wavelet; it need not be known yet.
+    pub name: WaveletName,
+    /// Deltas that continue the history, in order.
+    pub deltas: Vec<StoredDelta>,
+    /// Seals that continue the sealed part, in order.
+    pub seals: Vec<StoredSeal>,
+    /// Participants that the deltas add.
+    pub joined: Vec<ParticipantId>,
+    /// Participants that the deltas remove.
+    pub left: Vec<ParticipantId>,
+    /// Submissions to keep until their effect has come back.
+    pub sent: Vec<Outgoing>,
+    /// Submissions that need not be kept any longer.
+    pub settled: Vec<Submission>,
+}
+
+impl WaveletWrite {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(name: WaveletName) -> Self {
+        Self {
+            name,
+            deltas: Vec::new(),
+            seals: Vec::new(),
+            joined: Vec::new(),
+            left: Vec::new(),
+            sent: Vec::new(),
+            settled: Vec::new(),
+        }
+    }
+}
+
+/// What is needed to take a wavelet up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredWavelet {
+    /// The latest snapshot, if one was taken.
+    pub snapshot: Option<Snapshot>,
+    /// The deltas after the snapshot, in order, and before it those that are not sealed.
+    pub deltas: Vec<StoredDelta>,
+    /// How far it is sealed; `None`: not at all.
+    pub sealed: Option<HashedVersion>,
+    /// The last applied submission of each editor.
+    pub submissions: Vec<LastSubmission>,
+    /// Submissions under way to its host.
+    pub outgoing: Vec<Outgoing>,
+}
+
+impl Store {
+    /// Stores what belongs together; answers when it is on the disk.
+    pub async fn append(&self, write: WaveletWrite) -> Result<(), StoreError> {
+        self.write(move |connection| append(connection, &write)).await
+    }
+
+    /// As [`Store::append`], but answers to a function, on the store's own thread: it must not wait for anything.
+    /// Writes are done in the order of the calls.
+    pub async fn append_then(
+        &self,
+        write: WaveletWrite,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.write_then(move |connection| append(connection, &write), done)
+            .await
+    }
+
+    /// A wavelet as it was left; `None` if there is none of that name.
+    pub async fn load(&self, name: &WaveletName) -> Result<Option<StoredWavelet>, StoreError> {
+        let name = name.clone();
+        self.read(move |connection| load(connection, &name)).await
+    }
+
+    /// The deltas of `[from, to)`, in order, from the one that starts at `from`, up to about `bytes_max` of operations
+    /// (at least one delta).
+    pub async fn deltas(
+        &self,
+        name: &WaveletName,
+        from: Version,
+        to: Version,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredDelta>, StoreError> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let Some(wavelet) = find(connection, &name)? else {
+                return Ok(Vec::new());
+            };
+            let mut room = bytes_max;
+            deltas(connection, wavelet, from, to, |delta| {
+                take(
+                    &mut room,
+                    delta.ops.len() + delta.seal.as_ref().map_or(0, |s| s.applied.len()),
+                )
+            })
+        })
+        .await
+    }
+
+    /// The sealed deltas from the one applied at `from`, in order, below `to`, up to about `bytes_max` and at most
+    /// `count_max` (at least one, if there is one).
+    pub async fn sealed(
+        &self,
+        name: &WaveletName,
+        from: Version,
+        to: Option<Version>,
+        bytes_max: usize,
+        count_max: usize,
+    ) -> Result<Vec<StoredSeal>, StoreError> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let Some(wavelet) = find(connection, &name)? else { return Ok(Vec::new()) };
+            let mut statement = connection.prepare_cached(
+                "SELECT applied_at, resulting, hash, applied FROM seals WHERE wavelet = ? AND applied_at >= ? AND applied_at < ?
+                 ORDER BY applied_at LIMIT ?",
+            )?;
+            let mut rows = statement.query(params![wavelet, number(from), to.map_or(i64::MAX, number), i64::try_from(count_max).unwrap_or(i64::MAX)])?;
+            let (mut out, mut room) = (Vec::new(), bytes_max);
+            while let Some(row) = rows.next()? {
+                let seal = seal_at(row, 0)?;
+                if !take(&mut room, seal.applied.len()) && !out.is_empty() {
+                    break;
+                }
+                out.push(seal);
+            }
+            Ok(out)
+        })
+        .await
+    }
+
+    /// The hash of the sealed history at a version; `None` if no delta ends there.
+    pub async fn hash_at(&self, name: &WaveletName, version: Version) -> Result<Option<HistoryHash>, StoreError> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let Some(wavelet) = find(connection, &name)? else { return Ok(None) };
+            let mut statement =
+                connection.prepare_cached("SELECT resulting, hash FROM seals WHERE wavelet = ? AND applied_at < ? ORDER BY applied_at DESC LIMIT 1")?;
+            let found: Option<(i64, Vec<u8>)> =
+                statement.query_row(params![wavelet, number(version)], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            Ok(found.filter(|(resulting, _)| *resulting == number(version)).map(|(_, hash)| HistoryHash::from_bytes(&hash)))
+        })
+        .await
+    }
+
+    /// Where a signed delta with this digest was applied, if it was.
+    pub async fn find_signed(&self, name: &WaveletName, digest: [u8; 32]) -> Result<Option<StoredDelta>, StoreError> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let Some(wavelet) = find(connection, &name)? else {
+                return Ok(None);
+            };
+            let mut statement = connection
+                .prepare_cached("SELECT applied_at, resulting FROM deltas WHERE wavelet = ? AND signed_digest = ?")?;
+            let found: Option<(i64, i64)> = statement
+                .query_row(params![wavelet, digest], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((from, to)) = found else { return Ok(None) };
+            Ok(deltas(connection, wavelet, version(from), version(to), |_| true)?
+                .into_iter()
+                .next())
+        })
+        .await
+    }
+
+    /// Whether a wavelet of that name is stored.
+    pub async fn has(&self, name: &WaveletName) -> Result<bool, StoreError> {
+        let name = name.clone();
+        self.read(move |connection| Ok(find(connection, &name)?.is_some()))
+            .await
+    }
+
+    /// The wavelets of a wave.
+    pub async fn wavelets(&self, wave: &WaveId) -> Result<Vec<WaveletName>, StoreError> {
+        let wave = wave.to_string();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached("SELECT name FROM wavelets WHERE wave = ? ORDER BY name")?;
+            names(statement.query([wave])?)
+        })
+        .await
+    }
+
+    /// The wavelets that have submissions under way to their host.
+    pub async fn wavelets_with_outgoing(&self) -> Result<Vec<WaveletName>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT name FROM wavelets WHERE id IN (SELECT DISTINCT wavelet FROM outgoing) ORDER BY name",
+            )?;
+            names(statement.query([])?)
+        })
+        .await
+    }
+}
+
+pub(crate) fn names(mut rows: rusqlite::Rows<'_>) -> Result<Vec<WaveletName>, StoreError> {
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push(name_at(row, 0)?);
+    }
+    Ok(out)
+}
+
+pub(crate) fn name_at(row: &Row<'_>, column: usize) -> Result<WaveletName, StoreError> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|e| StoreError::unreadable("a wavelet's name", e))
+}
+
+/// The row of a wavelet.
+pub(crate) fn find(connection: &Connection, name: &WaveletName) -> Result<Option<i64>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT id FROM wavelets WHERE name = ?")?;
+    Ok(statement.query_row([name.to_string()], |row| row.get(0)).optional()?)
+}
+
+/// The row of a wavelet, made if need be.
+pub(crate) fn find_or_add(connection: &Connection, name: &WaveletName) -> Result<i64, StoreError> {
+    if let Some(wavelet) = find(connection, name)? {
+        return Ok(wavelet);
+    }
+    let mut statement = connection.prepare_cached("INSERT INTO wavelets (name, wave) VALUES (?, ?)")?;
+    Ok(statement.insert([name.to_string(), name.wave().to_string()])?)
+}
+
+fn append(connection: &Connection, write: &WaveletWrite) -> Result<(), StoreError> {
+    let wavelet = find_or_add(connection, &write.name)?;
+    if let Some(first) = write.deltas.first() {
+        check_follows(&write.name, "the history", head(connection, wavelet)?, first.applied_at)?;
+    }
+    for (earlier, later) in write.deltas.iter().zip(write.deltas.iter().skip(1)) {
+        check_follows(&write.name, "the history", earlier.resulting, later.applied_at)?;
+    }
+    for delta in &write.deltas {
+        add_delta(connection, wavelet, delta)?;
+    }
+    let seals: Vec<&StoredSeal> = write
+        .deltas
+        .iter()
+        .filter_map(|delta| delta.seal.as_ref())
+        .chain(&write.seals)
+        .collect();
+    add_seals(connection, wavelet, &write.name, &seals)?;
+    inbox::change_participants(connection, wavelet, &write.joined, &write.left)?;
+    for outgoing in &write.sent {
+        // Signed anew after a change of mind of the host: the later bytes count.
+        let mut statement = connection.prepare_cached(
+            "INSERT OR REPLACE INTO outgoing (wavelet, session, sequence, author, signed) VALUES (?, ?, ?, ?, ?)",
+        )?;
+        let Submission { session, sequence } = &outgoing.submission;
+        statement.execute(params![
+            wavelet,
+            session,
+            signed(*sequence),
+            outgoing.author.as_str(),
+            outgoing.signed.as_ref()
+        ])?;
+    }
+    for Submission { session, sequence } in &write.settled {
+        let mut statement =
+            connection.prepare_cached("DELETE FROM outgoing WHERE wavelet = ? AND session = ? AND sequence = ?")?;
+        statement.execute(params![wavelet, session, signed(*sequence)])?;
+    }
+    Ok(())
+}
+
+fn check_follows(name: &WaveletName, what: &str, head: Version, next: Version) -> Result<(), StoreError> {
+    if head == next {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict(format!(
+            "{what} of {name} ends at {head}, not at {next}"
+        )))
+    }
+}
+
+fn head(connection: &Connection, wavelet: i64) -> Result<Version, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT resulting FROM deltas WHERE wavelet = ? ORDER BY applied_at DESC LIMIT 1")?;
+    Ok(version(
+        statement
+            .query_row([wavelet], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0),
+    ))
+}
+
+pub(crate) fn sealed_head(connection: &Connection, wavelet: i64) -> Result<Option<HashedVersion>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT resulting, hash FROM seals WHERE wavelet = ? ORDER BY applied_at DESC LIMIT 1")?;
+    let found: Option<(i64, Vec<u8>)> = statement
+        .query_row([wavelet], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(found.map(|(number, hash)| HashedVersion {
+        version: version(number),
+        hash: HistoryHash::from_bytes(&hash),
+    }))
+}
+
+fn add_delta(connection: &Connection, wavelet: i64, delta: &StoredDelta) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO deltas (wavelet, applied_at, resulting, author, timestamp, ops, session, sequence, signed_digest)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    statement.execute(params![
+        wavelet,
+        number(delta.applied_at),
+        number(delta.resulting),
+        delta.author.as_str(),
+        delta.timestamp.0,
+        delta.ops.as_ref(),
+        delta.submission.as_ref().map(|s| &s.session),
+        delta.submission.as_ref().map(|s| signed(s.sequence)),
+        delta.signed_digest,
+    ])?;
+    if let (Some(original), None) = (&delta.signed, &delta.seal) {
+        let mut statement =
+            connection.prepare_cached("INSERT INTO originals (wavelet, applied_at, signed) VALUES (?, ?, ?)")?;
+        statement.execute(params![wavelet, number(delta.applied_at), original.as_ref()])?;
+    }
+    Ok(())
+}
+
+fn add_seals(
+    connection: &Connection,
+    wavelet: i64,
+    name: &WaveletName,
+    seals: &[&StoredSeal],
+) -> Result<(), StoreError> {
+    if seals.is_empty() {
+        return Ok(());
+    }
+    let mut sealed = sealed_head(connection, wavelet)?.map_or(Version::ZERO, |sealed| sealed.version);
+    for seal in seals {
+        check_follows(name, "the sealed history", sealed, seal.applied_at)?;
+        let mut statement =
+            connection.prepare_cached("SELECT resulting FROM deltas WHERE wavelet = ? AND applied_at = ?")?;
+        let resulting: Option<i64> = statement
+            .query_row(params![wavelet, number(seal.applied_at)], |row| row.get(0))
+            .optional()?;
+        if resulting != Some(number(seal.resulting.version)) {
+            return Err(StoreError::Conflict(format!(
+                "no delta of {name} leads from {} to {}",
+                seal.applied_at, seal.resulting.version
+            )));
+        }
+        let mut statement = connection.prepare_cached(
+            "INSERT INTO seals (wavelet, applied_at, resulting, hash, applied) VALUES (?, ?, ?, ?, ?)",
+        )?;
+        let hash = seal.resulting.hash.as_bytes();
+        statement.execute(params![
+            wavelet,
+            number(seal.applied_at),
+            number(seal.resulting.version),
+            hash,
+            seal.applied.as_ref()
+        ])?;
+        let mut statement = connection.prepare_cached("DELETE FROM originals WHERE wavelet = ? AND applied_at = ?")?;
+        statement.execute(params![wavelet, number(seal.applied_at)])?;
+        sealed = seal.resulting.version;
+    }
+    Ok(())
+}
+
+fn load(connection: &Connection, name: &WaveletName) -> Result<Option<StoredWavelet>, StoreError> {
+    let Some(wavelet) = find(connection, name)? else {
+        return Ok(None);
+    };
+    let snapshot = snapshot::latest(connection, wavelet)?;
+    let sealed = sealed_head(connection, wavelet)?;
+    let unsealed_from = sealed.as_ref().map_or(Version::ZERO, |sealed| sealed.version);
+    let from = snapshot
+        .as_ref()
+        .map_or(Version::ZERO, |snapshot| snapshot.version.min(unsealed_from));
+    let deltas = deltas(connection, wavelet, from, Version::new(i64::MAX as u64), |_| true)?;
+    let mut submissions = snapshot::submissions(connection, wavelet)?;
+    for delta in &deltas {
+        if let Some(submission) = &delta.submission {
+            submissions.retain(|last| last.submission.session != submission.session);
+            submissions.push(LastSubmission {
+                submission: submission.clone(),
+                applied_at: delta.applied_at,
+                resulting: delta.resulting,
+            });
+        }
+    }
+    let outgoing = outgoing(connection, wavelet)?;
+    Ok(Some(StoredWavelet {
+        snapshot,
+        deltas,
+        sealed,
+        submissions,
+        outgoing,
+    }))
+}
+
+fn deltas(
+    connection: &Connection,
+    wavelet: i64,
+    from: Version,
+    to: Version,
+    mut room: impl FnMut(&StoredDelta) -> bool,
+) -> Result<Vec<StoredDelta>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT d.applied_at, d.resulting, d.author, d.timestamp, d.ops, d.session, d.sequence, d.signed_digest, o.signed,
+                s.applied_at, s.resulting, s.hash, s.applied
+         FROM deltas d
+         LEFT JOIN originals o ON o.wavelet = d.wavelet AND o.applied_at = d.applied_at
+         LEFT JOIN seals s ON s.wavelet = d.wavelet AND s.applied_at = d.applied_at
+         WHERE d.wavelet = ? AND d.applied_at >= ? AND d.applied_at < ? ORDER BY d.applied_at",
+    )?;
+    let mut rows = statement.query(params![wavelet, number(from), number(to)])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        let delta = delta_at(row)?;
+        if !room(&delta) && !out.is_empty() {
+            break;
+        }
+        out.push(delta);
+    }
+    Ok(out)
+}
+
+fn delta_at(row: &Row<'_>) -> Result<StoredDelta, StoreError> {
+    let author: String = row.get(2)?;
+    let session: Option<String> = row.get(5)?;
+    let sequence: Option<i64> = row.get(6)?;
+    let sealed: Option<i64> = row.get(9)?;
+    Ok(StoredDelta {
+        applied_at: version(row.get(0)?),
+        resulting: version(row.get(1)?),
+        author: author.parse().map_err(|e| StoreError::unreadable("an author", e))?,
+        timestamp: Timestamp(row.get(3)?),
+        ops: bytes_at(row, 4)?,
+        submission: session.zip(sequence).map(|(session, sequence)| Submission {
+            session,
+            sequence: sequence.cast_unsigned(),
+        }),
+        signed_digest: row.get(7)?,
+        signed: row.get::<_, Option<Vec<u8>>>(8)?.map(Bytes::from),
+        seal: sealed.map(|_| seal_at(row, 9)).transpose()?,
+    })
+}
+
+fn seal_at(row: &Row<'_>, first: usize) -> Result<StoredSeal, StoreError> {
+    let hash: Vec<u8> = row.get(first + 2)?;
+    Ok(StoredSeal {
+        applied_at: version(row.get(first)?),
+        resulting: HashedVersion {
+            version: version(row.get(first + 1)?),
+            hash: HistoryHash::from_bytes(&hash),
+        },
+        applied: bytes_at(row, first + 3)?,
+    })
+}
+
+fn outgoing(connection: &Connection, wavelet: i64) -> Result<Vec<Outgoing>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT session, sequence, author, signed FROM outgoing WHERE wavelet = ? ORDER BY session, sequence",
+    )?;
+    let mut rows = statement.query([wavelet])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        let author: String = row.get(2)?;
+        out.push(Outgoing {
+            submission: Submission {
+                session: row.get(0)?,
+                sequence: row.get::<_, i64>(1)?.cast_unsigned(),
+            },
+            author: author.parse().map_err(|e| StoreError::unreadable("an author", e))?,
+            signed: bytes_at(row, 3)?,
+        });
+    }
+    Ok(out)
+}
+
+fn take(room: &mut usize, bytes: usize) -> bool {
+    let fits = bytes <= *room;
+    *room = room.saturating_sub(bytes);
+    fits
+}
+
+pub(crate) fn bytes_at(row: &Row<'_>, column: usize) -> Result<Bytes, StoreError> {
+    Ok(Bytes::from(row.get::<_, Vec<u8>>(column)?))
+}
+
+/// SQLite's numbers are signed; a version from outside is below 2^63 (it is an int64 on the wire), a count of ours too.
+pub(crate) fn number(version: Version) -> i64 {
+    i64::try_from(version.number()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn version(number: i64) -> Version {
+    Version::new(number.cast_unsigned())
+}
+
+fn signed(sequence: u64) -> i64 {
+    sequence.cast_signed()
+}

@@ -1,0 +1,125 @@
+//! Who is on which wavelet, and what the inbox shows of it.
+
+use billow_model::{Domain, ParticipantId, Version, WaveletName};
+use bytes::Bytes;
+use rusqlite::{Connection, params};
+
+use crate::Store;
+use crate::error::StoreError;
+use crate::history::{find, find_or_add, name_at, names, number, version};
+
+/// What the inbox shows of a wavelet as of a version; it can be made anew from the wavelet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The version it was made at.
+    pub version: Version,
+    /// The store does not look inside.
+    pub data: Bytes,
+}
+
+/// A wavelet that somebody is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxEntry {
+    /// The wavelet.
+    pub name: WaveletName,
+    /// The latest stored version of it.
+    pub version: Version,
+    /// Its summary, if one was kept; it may be older than the wavelet.
+    pub summary: Option<Summary>,
+}
+
+impl Store {
+    /// The wavelets that this address is on, with their summaries.
+    pub async fn inbox(&self, address: &ParticipantId) -> Result<Vec<InboxEntry>, StoreError> {
+        let address = address.to_string();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT w.name, s.version, s.data, (SELECT max(resulting) FROM deltas d WHERE d.wavelet = w.id AND d.applied_at =
+                        (SELECT max(applied_at) FROM deltas l WHERE l.wavelet = w.id))
+                 FROM participants p JOIN wavelets w ON w.id = p.wavelet LEFT JOIN summaries s ON s.wavelet = w.id
+                 WHERE p.address = ? ORDER BY w.name",
+            )?;
+            let mut rows = statement.query([address])?;
+            let mut out = Vec::new();
+            while let Some(row) = rows.next()? {
+                let summary = row.get::<_, Option<i64>>(1)?.zip(row.get::<_, Option<Vec<u8>>>(2)?);
+                out.push(InboxEntry {
+                    name: name_at(row, 0)?,
+                    version: version(row.get::<_, Option<i64>>(3)?.unwrap_or(0)),
+                    summary: summary.map(|(number, data)| Summary { version: version(number), data: data.into() }),
+                });
+            }
+            Ok(out)
+        })
+        .await
+    }
+
+    /// Who is on a wavelet, by address.
+    pub async fn participants(&self, name: &WaveletName) -> Result<Vec<ParticipantId>, StoreError> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let Some(wavelet) = find(connection, &name)? else {
+                return Ok(Vec::new());
+            };
+            let mut statement =
+                connection.prepare_cached("SELECT address FROM participants WHERE wavelet = ? ORDER BY address")?;
+            let mut rows = statement.query([wavelet])?;
+            let mut out = Vec::new();
+            while let Some(row) = rows.next()? {
+                let address: String = row.get(0)?;
+                out.push(
+                    address
+                        .parse()
+                        .map_err(|e| StoreError::unreadable("a participant", e))?,
+                );
+            }
+            Ok(out)
+        })
+        .await
+    }
+
+    /// The wavelets that have a participant of this domain.
+    pub async fn wavelets_with_domain(&self, domain: &Domain) -> Result<Vec<WaveletName>, StoreError> {
+        let pattern = format!("%@{domain}");
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT name FROM wavelets WHERE id IN (SELECT wavelet FROM participants WHERE address LIKE ?) ORDER BY name",
+            )?;
+            names(statement.query([pattern])?)
+        })
+        .await
+    }
+
+    /// Keeps a wavelet's summary in place of an older one.
+    pub async fn keep_summary(&self, name: &WaveletName, summary: Summary) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.write(move |connection| {
+            let wavelet = find_or_add(connection, &name)?;
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO summaries (wavelet, version, data) VALUES (?, ?, ?)
+                 ON CONFLICT (wavelet) DO UPDATE SET version = excluded.version, data = excluded.data WHERE excluded.version >= version",
+            )?;
+            statement.execute(params![wavelet, number(summary.version), summary.data.as_ref()])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+pub(crate) fn change_participants(
+    connection: &Connection,
+    wavelet: i64,
+    joined: &[ParticipantId],
+    left: &[ParticipantId],
+) -> Result<(), StoreError> {
+    for address in left {
+        let mut statement = connection.prepare_cached("DELETE FROM participants WHERE address = ? AND wavelet = ?")?;
+        statement.execute(params![address.as_str(), wavelet])?;
+    }
+    for address in joined {
+        let mut statement =
+            connection.prepare_cached("INSERT OR IGNORE INTO participants (address, wavelet) VALUES (?, ?)")?;
+        statement.execute(params![address.as_str(), wavelet])?;
+    }
+    Ok(())
+}
