@@ -1,8 +1,16 @@
-//! Names of waves, wavelets and documents, and the wavelet-name URI (protocol.md §1).
+//! Names of waves, wavelets and documents (protocol.md §1).
+//!
+//! Two constructors, on purpose. `new` (and `FromStr`, the modern form) is for ids of ours and of whom we federate with:
+//! modern characters (§1.2) *and* properly escaped (§1.3). `legacy` asks only for proper escaping, as the reference does
+//! when it reads a URI; [`WaveletName::is_modern`] tells whether such a name may be federated.
+//! The URI codec is in `uri.rs`.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+
+use crate::participant::ParticipantId;
+use crate::uri;
 
 /// A domain: lower-case labels of letters, digits and hyphens (protocol.md §1.1).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,9 +84,18 @@ impl FromStr for Domain {
 }
 
 impl WaveId {
-    /// A wave by its parts; the id must be a local id (protocol.md §1.2) that is also escaped for the URI (§1.3).
+    /// A wave by its parts; the id must be a local id (protocol.md §1.2) that is also properly escaped (§1.3).
     pub fn new(domain: Domain, id: &str) -> Result<Self, ParseIdError> {
         check_local_id(id).map(|()| Self { domain, id: id.into() })
+    }
+    /// A wave with any properly escaped id, as the reference reads it from a URI.
+    pub fn legacy(domain: Domain, id: &str) -> Result<Self, ParseIdError> {
+        check_legacy_id(id).map(|()| Self { domain, id: id.into() })
+    }
+    /// Whether [`WaveId::new`] would take it.
+    #[must_use]
+    pub fn is_modern(&self) -> bool {
+        check_local_id(&self.id).is_ok()
     }
     /// The domain that named the wave.
     #[must_use]
@@ -96,6 +113,47 @@ impl WaveletId {
     /// A wavelet by its parts; same rules as [`WaveId::new`].
     pub fn new(domain: Domain, id: &str) -> Result<Self, ParseIdError> {
         check_local_id(id).map(|()| Self { domain, id: id.into() })
+    }
+    /// A wavelet with any properly escaped id; same rules as [`WaveId::legacy`].
+    pub fn legacy(domain: Domain, id: &str) -> Result<Self, ParseIdError> {
+        check_legacy_id(id).map(|()| Self { domain, id: id.into() })
+    }
+    /// The user-data wavelet of a participant: `user+<escaped address>` at the participant's domain (protocol.md §1.8).
+    pub fn user_data(participant: &ParticipantId) -> Result<Self, ParseIdError> {
+        Self::new(participant.domain(), &format!("user+{}", escape_token(participant.as_str())))
+    }
+    /// The root conversation of a wave of this domain: `conv+root`.
+    #[must_use]
+    pub fn root(domain: Domain) -> Self {
+        Self { domain, id: "conv+root".into() }
+    }
+    /// Whether [`WaveletId::new`] would take it.
+    #[must_use]
+    pub fn is_modern(&self) -> bool {
+        check_local_id(&self.id).is_ok()
+    }
+    /// Whether it holds a conversation: `conv+…`, or a legacy id of one token.
+    #[must_use]
+    pub fn is_conversational(&self) -> bool {
+        let tokens = split_tokens(&self.id);
+        tokens.len() == 1 || tokens[0] == "conv"
+    }
+    /// Whether it holds the wave's root conversation.
+    #[must_use]
+    pub fn is_conversation_root(&self) -> bool {
+        matches!(&*self.id, "conv+root" | "conversation/root")
+    }
+    /// Whether it holds a user's private data.
+    #[must_use]
+    pub fn is_user_data(&self) -> bool {
+        let tokens = split_tokens(&self.id);
+        tokens.len() > 1 && tokens[0] == "user"
+    }
+    /// Whose private data it holds: the address in `user+<address>`, unescaped.
+    #[must_use]
+    pub fn user_data_address(&self) -> Option<String> {
+        let mut tokens = split_tokens(&self.id);
+        (tokens.len() == 2 && tokens[0] == "user").then(|| tokens.remove(1))
     }
     /// The domain that hosts the wavelet.
     #[must_use]
@@ -130,14 +188,19 @@ impl WaveletName {
     pub fn host(&self) -> &Domain {
         &self.wavelet.domain
     }
+    /// Whether both ids keep the modern rules; others must not be federated (protocol.md §1.7, consequence).
+    #[must_use]
+    pub fn is_modern(&self) -> bool {
+        self.wave.is_modern() && self.wavelet.is_modern()
+    }
     /// `wave://host/[wavedomain!]wave/wavelet`, the form of the federation and of the version-0 hash (protocol.md §1.6).
     #[must_use]
     pub fn to_uri(&self) -> String {
-        todo!("model: the URI codec")
+        uri::encode(self)
     }
     /// Reads the URI form as the reference does (protocol.md §1.7).
-    pub fn from_uri(_uri: &str) -> Result<Self, ParseIdError> {
-        todo!("model: the URI codec")
+    pub fn from_uri(uri: &str) -> Result<Self, ParseIdError> {
+        uri::decode(uri)
     }
 }
 
@@ -154,12 +217,93 @@ impl DocumentId {
     /// Whether it names a blip: `b+…`, `g+…` or a legacy form (operations.md §9).
     #[must_use]
     pub fn is_blip(&self) -> bool {
-        self.0.starts_with("b+") || self.0.starts_with("g+")
+        let elsewhere = ["m/", "attach+", "spell+"].iter().any(|prefix| self.0.starts_with(prefix));
+        self.0.starts_with("b+") || self.is_ghost() || (self.0.contains('*') && !elsewhere)
+    }
+    /// Whether it names a ghost blip: `g+…`.
+    #[must_use]
+    pub fn is_ghost(&self) -> bool {
+        self.0.starts_with("g+")
+    }
+    /// Whether it names an attachment's metadata: `attach+…`, `m/attachment/…`.
+    #[must_use]
+    pub fn is_attachment(&self) -> bool {
+        self.0.starts_with("attach+") || self.0.starts_with("m/attachment/")
+    }
+    /// Whether it is the manifest of a conversation.
+    #[must_use]
+    pub fn is_manifest(&self) -> bool {
+        &*self.0 == "conversation"
+    }
+    /// Whether it is the list of tags.
+    #[must_use]
+    pub fn is_tags(&self) -> bool {
+        &*self.0 == "tags"
+    }
+    /// Whether operations on it can make their author a contributor (operations.md §10).
+    #[must_use]
+    pub fn is_worthy(&self) -> bool {
+        !(self.0.starts_with("attach") || self.0.starts_with("tr+") || &*self.0 == "mini")
     }
 }
 
+/// The modern rule (protocol.md §1.2) and proper escaping (§1.3) at once.
 fn check_local_id(id: &str) -> Result<(), ParseIdError> {
-    if id.is_empty() { Err(ParseIdError::new("a local id like w+abc", id)) } else { Ok(()) }
+    if id.chars().all(is_local_id_char) { check_legacy_id(id) } else { Err(ParseIdError::new("a local id like w+abc", id)) }
+}
+
+/// Not empty, each `~` before one of `~+!`, no bare `!` (protocol.md §1.3).
+fn check_legacy_id(id: &str) -> Result<(), ParseIdError> {
+    let mut chars = id.chars();
+    let mut escaped = !id.is_empty();
+    while let Some(c) = chars.next() {
+        escaped &= match c {
+            '~' => matches!(chars.next(), Some('~' | '+' | '!')),
+            other => other != '!',
+        };
+    }
+    if escaped { Ok(()) } else { Err(ParseIdError::new("an id with each ~ before one of ~+! and no bare !", id)) }
+}
+
+fn is_local_id_char(c: char) -> bool {
+    match u32::from(c) {
+        0..=0x7F => c.is_ascii_alphanumeric() || "-._~+*@".contains(c),
+        0xA0..=0xD7FF | 0xF900..=0xFDCF | 0xFDF0..=0xFFEF => true,
+        code @ 0x1_0000..=0xD_FFFF => code & 0xFFFF <= 0xFFFD,
+        0xE_1000..=0xE_FFFD => true,
+        _ => false,
+    }
+}
+
+/// Escapes one token of an id (protocol.md §1.3).
+fn escape_token(token: &str) -> String {
+    token.chars().fold(String::new(), |mut out, c| {
+        if matches!(c, '~' | '+' | '!') {
+            out.push('~');
+        }
+        out.push(c);
+        out
+    })
+}
+
+/// The tokens between bare `+` signs, unescaped.
+fn split_tokens(id: &str) -> Vec<String> {
+    let mut tokens = vec![String::new()];
+    let mut chars = id.chars();
+    while let Some(c) = chars.next() {
+        let c = match c {
+            '+' => {
+                tokens.push(String::new());
+                continue;
+            }
+            '~' => chars.next().unwrap_or('~'),
+            other => other,
+        };
+        if let Some(token) = tokens.last_mut() {
+            token.push(c);
+        }
+    }
+    tokens
 }
 
 impl fmt::Display for Domain {
@@ -201,8 +345,15 @@ impl FromStr for WaveId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str = "a wave id like example.org/w+abc";
         let refused = || ParseIdError::new(EXPECTED, text);
-        let (domain, id) = text.split_once('/').ok_or_else(refused)?;
-        Self::new(domain.parse().map_err(|_| refused())?, id).map_err(|_| refused())
+        if let Some((domain, id)) = text.split_once('/')
+            && let Ok(domain) = domain.parse()
+            && let Ok(name) = Self::new(domain, id)
+        {
+            return Ok(name);
+        }
+        // COMPAT(wiab): ids inside old documents are in the form `domain!id` (protocol.md §1.4, legacy).
+        let (domain, id) = text.split_once('!').ok_or_else(refused)?;
+        Self::legacy(domain.parse().map_err(|_| refused())?, id).map_err(|_| refused())
     }
 }
 
@@ -211,8 +362,15 @@ impl FromStr for WaveletId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str = "a wavelet id like example.org/conv+root";
         let refused = || ParseIdError::new(EXPECTED, text);
-        let (domain, id) = text.split_once('/').ok_or_else(refused)?;
-        Self::new(domain.parse().map_err(|_| refused())?, id).map_err(|_| refused())
+        if let Some((domain, id)) = text.split_once('/')
+            && let Ok(domain) = domain.parse()
+            && let Ok(name) = Self::new(domain, id)
+        {
+            return Ok(name);
+        }
+        // COMPAT(wiab): ids inside old documents are in the form `domain!id` (protocol.md §1.4, legacy).
+        let (domain, id) = text.split_once('!').ok_or_else(refused)?;
+        Self::legacy(domain.parse().map_err(|_| refused())?, id).map_err(|_| refused())
     }
 }
 
@@ -226,6 +384,7 @@ impl FromStr for WaveletName {
         let domain: Domain = domain.parse().map_err(|_| refused())?;
         let host: Domain = match host {
             "~" => domain.clone(),
+            other if other == domain.as_str() => return Err(refused()),
             other => other.parse().map_err(|_| refused())?,
         };
         Ok(Self::new(

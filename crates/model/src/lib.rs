@@ -10,6 +10,7 @@ pub mod doc;
 pub mod id;
 pub mod participant;
 pub mod transform;
+mod uri;
 pub mod version;
 pub mod wavelet;
 

@@ -3,10 +3,18 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use crate::doc::well_formed;
+
 /// Compares as Java does, by UTF-16 code units; differs from `str` order above U+FFFF (operations.md §1).
 #[must_use]
 pub fn utf16_cmp(a: &str, b: &str) -> Ordering {
-    a.encode_utf16().cmp(b.encode_utf16())
+    // UTF-8 orders as code points do. The one difference: U+E000..FFFF (lead bytes EE, EF) come after the surrogates
+    // that stand for the supplementary planes (lead bytes F0 up); continuation bytes are all below EE.
+    match a.bytes().zip(b.bytes()).find(|(a, b)| a != b) {
+        None => a.len().cmp(&b.len()),
+        Some((a, b)) if a >= 0xEE && b >= 0xEE && (a >= 0xF0) != (b >= 0xF0) => b.cmp(&a),
+        Some((a, b)) => a.cmp(&b),
+    }
 }
 
 /// The attributes of an element: names strictly increasing in UTF-16 order.
@@ -103,34 +111,93 @@ pub struct IllFormed {
 }
 
 impl DocOp {
-    /// Checks the components.
+    /// Checks the components; what well-formed means is in `well_formed.rs`.
     pub fn new(components: Vec<Component>) -> Result<Self, IllFormed> {
+        well_formed::check(&components)?;
         Ok(Self(components))
+    }
+    /// For results that are well-formed because of how they are made (inversion).
+    pub(crate) fn trusted(components: Vec<Component>) -> Self {
+        debug_assert!(well_formed::check(&components).is_ok(), "an operation made here is well-formed");
+        Self(components)
     }
     /// The components in order.
     #[must_use]
     pub fn components(&self) -> &[Component] {
         &self.0
     }
+    /// How many items a document must have for the operation to fit it.
+    #[must_use]
+    pub fn initial_len(&self) -> usize {
+        self.0.iter().map(Component::consumes).sum()
+    }
+    /// Whether text beyond U+FFFF is inserted or deleted, which the reference refuses.
+    #[must_use]
+    pub fn has_supplementary_text(&self) -> bool {
+        self.0.iter().any(|component| match component {
+            Component::Characters(text) | Component::DeleteCharacters(text) => text.bytes().any(|byte| byte >= 0xF0),
+            _ => false,
+        })
+    }
+}
+
+impl Component {
+    /// How many items of the document before it takes up.
+    #[must_use]
+    pub fn consumes(&self) -> usize {
+        match self {
+            Self::Retain(count) => *count as usize,
+            Self::DeleteCharacters(text) => item_count(text),
+            Self::DeleteElementStart { .. } | Self::DeleteElementEnd | Self::ReplaceAttributes { .. } | Self::UpdateAttributes(_) => 1,
+            Self::Characters(_) | Self::ElementStart { .. } | Self::ElementEnd | Self::AnnotationBoundary(_) => 0,
+        }
+    }
+    /// How many items of the document after it makes up.
+    #[must_use]
+    pub fn produces(&self) -> usize {
+        match self {
+            Self::Retain(count) => *count as usize,
+            Self::Characters(text) => item_count(text),
+            Self::ElementStart { .. } | Self::ElementEnd | Self::ReplaceAttributes { .. } | Self::UpdateAttributes(_) => 1,
+            Self::DeleteCharacters(_) | Self::DeleteElementStart { .. } | Self::DeleteElementEnd | Self::AnnotationBoundary(_) => 0,
+        }
+    }
+}
+
+/// The number of items in a text.
+pub(crate) fn item_count(text: &str) -> usize {
+    text.chars().count()
 }
 
 impl Attributes {
+    /// Pairs whose names must strictly increase.
+    pub fn new(pairs: Vec<(Arc<str>, Arc<str>)>) -> Result<Self, IllFormed> {
+        if pairs.windows(2).any(|pair| utf16_cmp(&pair[0].0, &pair[1].0).is_ge()) {
+            return Err(IllFormed { index: 0, reason: "attribute names strictly increase" });
+        }
+        Ok(Self(pairs))
+    }
     /// Sorts the pairs; of a repeated name the last wins, as the reference reads them (operations.md §2, wire quirks).
     #[must_use]
     pub fn from_pairs(pairs: impl IntoIterator<Item = (Arc<str>, Arc<str>)>) -> Self {
-        let mut list: Vec<(Arc<str>, Arc<str>)> = Vec::new();
-        for (name, value) in pairs {
-            match list.binary_search_by(|(other, _)| utf16_cmp(other, &name)) {
-                Ok(at) => list[at].1 = value,
-                Err(at) => list.insert(at, (name, value)),
+        let mut list: Vec<(Arc<str>, Arc<str>)> = pairs.into_iter().collect();
+        list.sort_by(|a, b| utf16_cmp(&a.0, &b.0));
+        list.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                earlier.1 = later.1.clone();
             }
-        }
+            same
+        });
         Self(list)
     }
     /// The value of an attribute.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(other, _)| &**other == name).map(|(_, value)| &**value)
+        self.shared(name).map(|value| &**value)
+    }
+    pub(crate) fn shared(&self, name: &str) -> Option<&Arc<str>> {
+        self.0.iter().find(|(other, _)| &**other == name).map(|(_, value)| value)
     }
     /// Pairs in order of name.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
@@ -141,20 +208,50 @@ impl Attributes {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+    /// With the new values of an update; its old values are compared.
+    pub(crate) fn updated(&self, update: &AttributesUpdate) -> Option<Self> {
+        let mut pairs = self.0.clone();
+        for change in &update.0 {
+            let at = pairs.binary_search_by(|(name, _)| utf16_cmp(name, &change.name));
+            if at.ok().map(|at| &pairs[at].1) != change.old.as_ref() {
+                return None;
+            }
+            match (at, &change.new) {
+                (Ok(at), Some(new)) => pairs[at].1 = new.clone(),
+                (Ok(at), None) => drop(pairs.remove(at)),
+                (Err(at), Some(new)) => pairs.insert(at, (change.name.clone(), new.clone())),
+                (Err(_), None) => {}
+            }
+        }
+        Some(Self(pairs))
+    }
 }
 
 impl AttributesUpdate {
+    /// Changes whose names must strictly increase.
+    pub fn new(changes: Vec<AttributeChange>) -> Result<Self, IllFormed> {
+        if changes.windows(2).any(|pair| utf16_cmp(&pair[0].name, &pair[1].name).is_ge()) {
+            return Err(IllFormed { index: 0, reason: "attribute names strictly increase" });
+        }
+        Ok(Self(changes))
+    }
     /// Sorts the changes; a repeated name is an error (operations.md §2, wire quirks).
     pub fn from_changes(mut changes: Vec<AttributeChange>) -> Result<Self, IllFormed> {
         changes.sort_by(|a, b| utf16_cmp(&a.name, &b.name));
-        if changes.windows(2).any(|pair| pair[0].name == pair[1].name) {
-            return Err(IllFormed { index: 0, reason: "an attribute name occurs once in an update" });
-        }
-        Ok(Self(changes))
+        Self::new(changes)
     }
     /// The changes in order of name.
     #[must_use]
     pub fn changes(&self) -> &[AttributeChange] {
         &self.0
+    }
+    /// The update that undoes this one.
+    #[must_use]
+    pub fn inverted(&self) -> Self {
+        let swap = |c: &AttributeChange| AttributeChange { name: c.name.clone(), old: c.new.clone(), new: c.old.clone() };
+        Self(self.0.iter().map(swap).collect())
+    }
+    pub(crate) fn find(&self, name: &str) -> Option<&AttributeChange> {
+        self.0.iter().find(|change| &*change.name == name)
     }
 }
