@@ -38,7 +38,10 @@ impl Authority {
         builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
         builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)?;
         builder.sign(&key, MessageDigest::sha256())?;
-        Ok(Self { key, certificate: builder.build() })
+        Ok(Self {
+            key,
+            certificate: builder.build(),
+        })
     }
 
     /// The root's certificate, for others to trust.
@@ -58,11 +61,20 @@ impl Authority {
         let names = names.build(&builder.x509v3_context(Some(&self.certificate), None))?;
         builder.append_extension(names)?;
         builder.append_extension(BasicConstraints::new().critical().build()?)?;
-        builder.append_extension(KeyUsage::new().critical().digital_signature().key_encipherment().build()?)?;
+        builder.append_extension(
+            KeyUsage::new()
+                .critical()
+                .digital_signature()
+                .key_encipherment()
+                .build()?,
+        )?;
         builder.sign(&self.key, MessageDigest::sha256())?;
         let mut chain_pem = builder.build().to_pem()?;
         chain_pem.extend(self.certificate.to_pem()?);
-        Ok(Issued { key_pem: key.private_key_to_pem_pkcs8()?, chain_pem })
+        Ok(Issued {
+            key_pem: key.private_key_to_pem_pkcs8()?,
+            chain_pem,
+        })
     }
 }
 
@@ -72,7 +84,12 @@ fn common_name(name: &str) -> Result<X509Name, ErrorStack> {
     Ok(builder.build())
 }
 
-fn begin(subject: &X509Name, issuer: &X509Name, key: &PKey<Private>, validity: Validity) -> Result<X509Builder, ErrorStack> {
+fn begin(
+    subject: &X509Name,
+    issuer: &X509Name,
+    key: &PKey<Private>,
+    validity: Validity,
+) -> Result<X509Builder, ErrorStack> {
     let mut builder = X509::builder()?;
     builder.set_version(2)?;
     let mut serial = BigNum::new()?;

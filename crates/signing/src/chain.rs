@@ -128,14 +128,22 @@ impl Chain {
         let mut domains = BTreeSet::new();
         let mut validity: Option<Validity> = None;
         let mut refusal = String::new();
-        let (pinned, general): (Vec<Domain>, Vec<Domain>) =
-            names.iter().cloned().partition(|name| roots.pinned().any(|pinned| pinned == name));
-        let groups = pinned.into_iter().map(|domain| vec![domain]).chain((!general.is_empty()).then_some(general));
+        let (pinned, general): (Vec<Domain>, Vec<Domain>) = names
+            .iter()
+            .cloned()
+            .partition(|name| roots.pinned().any(|pinned| pinned == name));
+        let groups = pinned
+            .into_iter()
+            .map(|domain| vec![domain])
+            .chain((!general.is_empty()).then_some(general));
         for group in groups {
             match trusted(&certificates, roots, &group[0], at)? {
                 Ok(found) => {
                     let held = validity.get_or_insert(found);
-                    *held = Validity { from: held.from.max(found.from), until: held.until.min(found.until) };
+                    *held = Validity {
+                        from: held.from.max(found.from),
+                        until: held.until.min(found.until),
+                    };
                     domains.extend(group);
                 }
                 Err(reason) => refusal = reason,
@@ -145,7 +153,10 @@ impl Chain {
             Some(validity) => Ok(Self { key, domains, validity }),
             None => {
                 let domains = names.iter().map(Domain::as_str).take(5).collect::<Vec<_>>().join(", ");
-                Err(ChainError::Untrusted { domains, reason: refusal })
+                Err(ChainError::Untrusted {
+                    domains,
+                    reason: refusal,
+                })
             }
         }
     }
@@ -156,7 +167,10 @@ fn parse(info: &SignerInfo) -> Result<Vec<X509>, ChainError> {
     let bytes = info.certificates.iter().map(|der| der.len()).sum();
     let count = info.certificates.len();
     if count == 0 || count > MAX_CERTIFICATES || bytes > MAX_BYTES {
-        return Err(ChainError::Size { certificates: count, bytes });
+        return Err(ChainError::Size {
+            certificates: count,
+            bytes,
+        });
     }
     let mut certificates = Vec::with_capacity(count);
     for (index, der) in info.certificates.iter().enumerate() {
@@ -172,7 +186,10 @@ fn parse(info: &SignerInfo) -> Result<Vec<X509>, ChainError> {
     for (index, pair) in certificates.windows(2).enumerate() {
         let result = pair[1].issued(&pair[0]);
         if result != X509VerifyResult::OK {
-            return Err(ChainError::Order { index, reason: result.error_string() });
+            return Err(ChainError::Order {
+                index,
+                reason: result.error_string(),
+            });
         }
     }
     Ok(certificates)
@@ -181,7 +198,9 @@ fn parse(info: &SignerInfo) -> Result<Vec<X509>, ChainError> {
 /// The signer's RSA key, if it is neither too weak nor too expensive.
 pub(crate) fn public_key(certificate: &X509Ref) -> Result<PKey<Public>, ChainError> {
     let refused = |got: String| ChainError::Key { got };
-    let key = certificate.public_key().map_err(|_| refused("a key that cannot be read".into()))?;
+    let key = certificate
+        .public_key()
+        .map_err(|_| refused("a key that cannot be read".into()))?;
     if key.id() != Id::RSA {
         return Err(refused("a key that is not RSA".into()));
     }
@@ -198,11 +217,17 @@ pub(crate) fn public_key(certificate: &X509Ref) -> Result<PKey<Public>, ChainErr
 /// The domains that a certificate names exactly: dNSName entries, no wildcards, no other case, no common name (RFC 9525).
 pub(crate) fn dns_names(certificate: &X509Ref) -> BTreeSet<Domain> {
     let names = certificate.subject_alt_names();
-    names.iter().flatten().filter_map(|name| name.dnsname()?.parse().ok()).collect()
+    names
+        .iter()
+        .flatten()
+        .filter_map(|name| name.dnsname()?.parse().ok())
+        .collect()
 }
 
 fn has_dns_names(certificate: &X509Ref) -> bool {
-    certificate.subject_alt_names().is_some_and(|names| names.iter().any(|name| name.dnsname().is_some()))
+    certificate
+        .subject_alt_names()
+        .is_some_and(|names| names.iter().any(|name| name.dnsname().is_some()))
 }
 
 /// The common name, if there is exactly one and it is a domain.
@@ -230,18 +255,28 @@ fn trusted(
     let good = context.init(&store, &certificates[0], &untrusted, |context| {
         let good = context.verify_cert()?;
         if good {
-            path = context.chain().map(|chain| chain.iter().map(ToOwned::to_owned).collect()).unwrap_or_default();
+            path = context
+                .chain()
+                .map(|chain| chain.iter().map(ToOwned::to_owned).collect())
+                .unwrap_or_default();
         } else {
             reason = context.error().error_string().to_owned();
         }
         Ok(good)
     })?;
-    if good { validity(path.iter().chain(certificates)).map(Ok) } else { Ok(Err(reason)) }
+    if good {
+        validity(path.iter().chain(certificates)).map(Ok)
+    } else {
+        Ok(Err(reason))
+    }
 }
 
 /// When all of these certificates are valid.
 pub(crate) fn validity<'a>(certificates: impl IntoIterator<Item = &'a X509>) -> Result<Validity, ChainError> {
-    let mut all = Validity { from: Timestamp(i64::MIN), until: Timestamp(i64::MAX) };
+    let mut all = Validity {
+        from: Timestamp(i64::MIN),
+        until: Timestamp(i64::MAX),
+    };
     for certificate in certificates {
         all.from = all.from.max(timestamp(certificate.not_before())?);
         all.until = all.until.min(timestamp(certificate.not_after())?);
@@ -251,5 +286,7 @@ pub(crate) fn validity<'a>(certificates: impl IntoIterator<Item = &'a X509>) -> 
 
 fn timestamp(time: &Asn1TimeRef) -> Result<Timestamp, ChainError> {
     let since = Asn1Time::from_unix(0)?.diff(time)?;
-    Ok(Timestamp((i64::from(since.days) * 86_400 + i64::from(since.secs)) * 1000))
+    Ok(Timestamp(
+        (i64::from(since.days) * 86_400 + i64::from(since.secs)) * 1000,
+    ))
 }

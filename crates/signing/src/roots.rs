@@ -40,7 +40,10 @@ impl TrustRoots {
     /// The authorities that the operating system trusts, where OpenSSL looks for them.
     #[must_use]
     pub fn system() -> Self {
-        Self { system: true, ..Self::default() }
+        Self {
+            system: true,
+            ..Self::default()
+        }
     }
 
     /// Trusts these authorities as well.
@@ -82,7 +85,10 @@ impl TrustRoots {
 }
 
 fn certificates(domain: Option<&Domain>, pem: &[u8]) -> Result<Vec<X509>, RootsError> {
-    let refused = |reason: String| RootsError { domain: domain.cloned(), reason };
+    let refused = |reason: String| RootsError {
+        domain: domain.cloned(),
+        reason,
+    };
     match X509::stack_from_pem(pem) {
         Ok(list) if list.is_empty() => Err(refused("found none".into())),
         Ok(list) => Ok(list),

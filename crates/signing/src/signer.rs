@@ -35,7 +35,9 @@ pub enum SignerError {
         reason: String,
     },
     /// Another kind of key.
-    #[error("the signing key of {domain} is not RSA: the Wave protocol knows only RSA; make one with `openssl genrsa 2048`")]
+    #[error(
+        "the signing key of {domain} is not RSA: the Wave protocol knows only RSA; make one with `openssl genrsa 2048`"
+    )]
     NotRsa {
         /// Whose.
         domain: Domain,
@@ -60,13 +62,17 @@ pub enum SignerError {
         reason: String,
     },
     /// No certificate for the key.
-    #[error("none of the certificates of {domain} belongs to its signing key: the key file and the certificate file are of different pairs")]
+    #[error(
+        "none of the certificates of {domain} belongs to its signing key: the key file and the certificate file are of different pairs"
+    )]
     Mismatch {
         /// Whose.
         domain: Domain,
     },
     /// A certificate for somebody else.
-    #[error("the signing certificate of {domain} does not name it (it names {names}): have one issued with the subjectAltName DNS:{domain}")]
+    #[error(
+        "the signing certificate of {domain} does not name it (it names {names}): have one issued with the subjectAltName DNS:{domain}"
+    )]
     Name {
         /// Whose.
         domain: Domain,
@@ -116,10 +122,17 @@ impl Signer {
         let names = chain::dns_names(&chain[0]);
         if !names.contains(&domain) {
             let names = names.iter().map(Domain::as_str).collect::<Vec<_>>().join(", ");
-            let names = if names.is_empty() { "no domain".to_owned() } else { names };
+            let names = if names.is_empty() {
+                "no domain".to_owned()
+            } else {
+                names
+            };
             return Err(SignerError::Name { domain, names });
         }
-        let refused = |error| SignerError::Refused { domain: domain.clone(), error };
+        let refused = |error| SignerError::Refused {
+            domain: domain.clone(),
+            error,
+        };
         chain::public_key(&chain[0]).map_err(refused)?;
         let validity = chain::validity(&chain).map_err(refused)?;
         let certificates: Vec<Bytes> = chain
@@ -129,11 +142,23 @@ impl Signer {
             .map_err(|error| refused(error.into()))?;
         let bytes = certificates.iter().map(Bytes::len).sum();
         if certificates.len() > chain::MAX_CERTIFICATES || bytes > chain::MAX_BYTES {
-            return Err(refused(ChainError::Size { certificates: certificates.len(), bytes }));
+            return Err(refused(ChainError::Size {
+                certificates: certificates.len(),
+                bytes,
+            }));
         }
-        let info = SignerInfo { hash: HashAlgorithm::Sha256, domain, certificates };
+        let info = SignerInfo {
+            hash: HashAlgorithm::Sha256,
+            domain,
+            certificates,
+        };
         let id = info.id();
-        Ok(Self(Arc::new(Inner { key, info, id, validity })))
+        Ok(Self(Arc::new(Inner {
+            key,
+            info,
+            id,
+            validity,
+        })))
     }
 
     /// The domain for whose users it signs.
@@ -163,11 +188,22 @@ impl Signer {
     /// Signs a delta of one of the domain's own users. The same delta gives the same bytes, always.
     pub fn sign(&self, delta: Encoded<Delta>) -> Result<Encoded<SignedDelta>, SignError> {
         if delta.author.domain() != *self.domain() {
-            return Err(SignError::ForeignAuthor { expected: self.domain().clone(), author: delta.author.to_string() });
+            return Err(SignError::ForeignAuthor {
+                expected: self.domain().clone(),
+                author: delta.author.to_string(),
+            });
         }
-        let bytes = self.sign_bytes(delta.bytes()).map_err(|error| SignError::OpenSsl(error.to_string()))?;
-        let signature = Signature { bytes: bytes.into(), signer: self.0.id.clone() };
-        Ok(Encoded::new(SignedDelta { delta, signatures: vec![signature] }))
+        let bytes = self
+            .sign_bytes(delta.bytes())
+            .map_err(|error| SignError::OpenSsl(error.to_string()))?;
+        let signature = Signature {
+            bytes: bytes.into(),
+            signer: self.0.id.clone(),
+        };
+        Ok(Encoded::new(SignedDelta {
+            delta,
+            signatures: vec![signature],
+        }))
     }
 
     fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, openssl::error::ErrorStack> {
@@ -177,25 +213,36 @@ impl Signer {
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer").field("domain", self.domain()).field("id", self.id()).finish_non_exhaustive()
+        f.debug_struct("Signer")
+            .field("domain", self.domain())
+            .field("id", self.id())
+            .finish_non_exhaustive()
     }
 }
 
 fn read_key(domain: &Domain, pem: &[u8]) -> Result<PKey<Private>, SignerError> {
     // The callback stands in for a prompt: without it OpenSSL would ask for a password at the terminal.
-    let key = PKey::private_key_from_pem_callback(pem, |_| Ok(0))
-        .map_err(|error| SignerError::Key { domain: domain.clone(), reason: error.to_string() })?;
+    let key = PKey::private_key_from_pem_callback(pem, |_| Ok(0)).map_err(|error| SignerError::Key {
+        domain: domain.clone(),
+        reason: error.to_string(),
+    })?;
     if key.id() != Id::RSA {
         return Err(SignerError::NotRsa { domain: domain.clone() });
     }
     if key.bits() < MIN_BITS {
-        return Err(SignerError::Weak { domain: domain.clone(), bits: key.bits() });
+        return Err(SignerError::Weak {
+            domain: domain.clone(),
+            bits: key.bits(),
+        });
     }
     Ok(key)
 }
 
 fn read_chain(domain: &Domain, pem: &[u8]) -> Result<Vec<X509>, SignerError> {
-    let refused = |reason: String| SignerError::Chain { domain: domain.clone(), reason };
+    let refused = |reason: String| SignerError::Chain {
+        domain: domain.clone(),
+        reason,
+    };
     let certificates = X509::stack_from_pem(pem).map_err(|error| refused(error.to_string()))?;
     let mut once: Vec<X509> = Vec::new();
     for certificate in certificates {
@@ -203,22 +250,33 @@ fn read_chain(domain: &Domain, pem: &[u8]) -> Result<Vec<X509>, SignerError> {
             once.push(certificate);
         }
     }
-    if once.is_empty() { Err(refused("it holds none".into())) } else { Ok(once) }
+    if once.is_empty() {
+        Err(refused("it holds none".into()))
+    } else {
+        Ok(once)
+    }
 }
 
 /// The certificate of the key first, then each one's issuer.
 fn order(domain: &Domain, key: &PKey<Private>, mut rest: Vec<X509>) -> Result<Vec<X509>, SignerError> {
-    let own = rest.iter().position(|certificate| certificate.public_key().is_ok_and(|public| public.public_eq(key)));
+    let own = rest
+        .iter()
+        .position(|certificate| certificate.public_key().is_ok_and(|public| public.public_eq(key)));
     let own = own.ok_or_else(|| SignerError::Mismatch { domain: domain.clone() })?;
     let mut chain = vec![rest.swap_remove(own)];
     while let Some(last) = chain.last()
-        && let Some(issuer) = rest.iter().position(|certificate| certificate.issued(last) == X509VerifyResult::OK)
+        && let Some(issuer) = rest
+            .iter()
+            .position(|certificate| certificate.issued(last) == X509VerifyResult::OK)
     {
         let issuer = rest.swap_remove(issuer);
         chain.push(issuer);
     }
     match rest.first() {
-        Some(stray) => Err(SignerError::Stray { domain: domain.clone(), subject: format!("{:?}", stray.subject_name()) }),
+        Some(stray) => Err(SignerError::Stray {
+            domain: domain.clone(),
+            subject: format!("{:?}", stray.subject_name()),
+        }),
         None => Ok(chain),
     }
 }

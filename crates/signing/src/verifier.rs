@@ -86,7 +86,10 @@ impl Verifier {
     /// A verifier that knows no signer yet.
     #[must_use]
     pub fn new(roots: TrustRoots) -> Self {
-        Self { roots, signers: HashMap::new() }
+        Self {
+            roots,
+            signers: HashMap::new(),
+        }
     }
 
     /// Checks a chain at `at` and remembers it under its true id.
@@ -114,7 +117,11 @@ impl Verifier {
 
     /// The signers of a delta whose chains are not known here.
     pub fn unknown<'a>(&'a self, signed: &'a SignedDelta) -> impl Iterator<Item = &'a SignerId> {
-        signed.signatures.iter().map(|signature| &signature.signer).filter(|id| !self.signers.contains_key(id))
+        signed
+            .signatures
+            .iter()
+            .map(|signature| &signature.signer)
+            .filter(|id| !self.signers.contains_key(id))
     }
 
     /// Checks all signatures of a delta as of `at`.
@@ -122,10 +129,17 @@ impl Verifier {
     /// For a delta that is new here (a submission, a fresh update) `at` is the clock. For history `at` is the time at which the host
     /// says it applied the delta, never later than the clock: old deltas outlive the certificates of their time. The host could only use that lie
     /// together with a stolen key, and its own history shows it to every other remote.
-    pub fn verify(&self, signed: Encoded<SignedDelta>, at: Timestamp) -> Result<Verified<Encoded<SignedDelta>>, VerifyError> {
+    pub fn verify(
+        &self,
+        signed: Encoded<SignedDelta>,
+        at: Timestamp,
+    ) -> Result<Verified<Encoded<SignedDelta>>, VerifyError> {
         let domains = signing_domains(&signed);
         if domains.len() != signed.signatures.len() {
-            return Err(VerifyError::Count { expected: domains.len(), got: signed.signatures.len() });
+            return Err(VerifyError::Count {
+                expected: domains.len(),
+                got: signed.signatures.len(),
+            });
         }
         for (domain, signature) in domains.iter().zip(&signed.signatures) {
             self.verify_one(signed.delta.bytes(), domain, signature, at)?;
@@ -133,16 +147,33 @@ impl Verifier {
         Ok(Verified(signed))
     }
 
-    fn verify_one(&self, bytes: &[u8], domain: &Domain, signature: &Signature, at: Timestamp) -> Result<(), VerifyError> {
+    fn verify_one(
+        &self,
+        bytes: &[u8],
+        domain: &Domain,
+        signature: &Signature,
+        at: Timestamp,
+    ) -> Result<(), VerifyError> {
         let unknown = || VerifyError::UnknownSigner(signature.signer.clone());
         let chain = &self.signers.get(&signature.signer).ok_or_else(unknown)?.chain;
         if !chain.domains.contains(domain) {
-            return Err(VerifyError::WrongDomain { domain: domain.clone(), signer: signature.signer.clone() });
+            return Err(VerifyError::WrongDomain {
+                domain: domain.clone(),
+                signer: signature.signer.clone(),
+            });
         }
         if !chain.validity.holds(at) {
-            return Err(VerifyError::NotValidAt { domain: domain.clone(), at, validity: chain.validity });
+            return Err(VerifyError::NotValidAt {
+                domain: domain.clone(),
+                at,
+                validity: chain.validity,
+            });
         }
-        if rsa_sha1(&chain.key, bytes, &signature.bytes) { Ok(()) } else { Err(VerifyError::BadSignature(domain.clone())) }
+        if rsa_sha1(&chain.key, bytes, &signature.bytes) {
+            Ok(())
+        } else {
+            Err(VerifyError::BadSignature(domain.clone()))
+        }
     }
 }
 

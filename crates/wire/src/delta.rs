@@ -8,6 +8,9 @@ use crate::encoded::{DecodeError, Encoded, Message};
 use crate::signer::SignerId;
 use crate::{document, proto};
 
+/// The highest version that every client can count to: the protocol's JSON carries versions as doubles (protocol.md T25).
+const MAX_VERSION: u64 = 1 << 52;
+
 /// A signature over a delta's bytes: PKCS#1 v1.5 with SHA-1, the protocol's only algorithm (protocol.md §4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
@@ -56,12 +59,26 @@ impl AppliedDelta {
 impl Message for Delta {
     fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         const MESSAGE: &str = "delta";
-        let message = proto::WaveletDelta::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
-        let target = from_version(message.hashed_version.ok_or_else(|| DecodeError::missing(MESSAGE, "hashed_version"))?)?;
+        let message =
+            proto::WaveletDelta::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
+        let target = from_version(
+            message
+                .hashed_version
+                .ok_or_else(|| DecodeError::missing(MESSAGE, "hashed_version"))?,
+        )?;
         let author = address(message.author.ok_or_else(|| DecodeError::missing(MESSAGE, "author"))?)?;
         let ops = message.operation.into_iter().map(from_op).collect::<Result<_, _>>()?;
-        let address_path = message.address_path.into_iter().map(address).collect::<Result<_, _>>()?;
-        Ok(Self { target, author, ops, address_path })
+        let address_path = message
+            .address_path
+            .into_iter()
+            .map(address)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            target,
+            author,
+            ops,
+            address_path,
+        })
     }
 
     fn encode(&self) -> Bytes {
@@ -79,7 +96,8 @@ impl Message for Delta {
 impl Message for SignedDelta {
     fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         const MESSAGE: &str = "signed delta";
-        let message = proto::SignedDelta::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
+        let message =
+            proto::SignedDelta::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
         let delta = Encoded::decode(message.delta.ok_or_else(|| DecodeError::missing(MESSAGE, "delta"))?)?;
         let signatures = message
             .signature
@@ -89,8 +107,12 @@ impl Message for SignedDelta {
                     return Err(DecodeError::new(MESSAGE, "expected the signature algorithm SHA1_RSA"));
                 }
                 Ok(Signature {
-                    bytes: s.signature_bytes.ok_or_else(|| DecodeError::missing(MESSAGE, "signature_bytes"))?,
-                    signer: SignerId::from_bytes(&s.signer_id.ok_or_else(|| DecodeError::missing(MESSAGE, "signer_id"))?),
+                    bytes: s
+                        .signature_bytes
+                        .ok_or_else(|| DecodeError::missing(MESSAGE, "signature_bytes"))?,
+                    signer: SignerId::from_bytes(
+                        &s.signer_id.ok_or_else(|| DecodeError::missing(MESSAGE, "signer_id"))?,
+                    ),
                 })
             })
             .collect::<Result<_, _>>()?;
@@ -107,29 +129,47 @@ impl Message for SignedDelta {
                 signature_algorithm: Some(1),
             })
             .collect();
-        proto::SignedDelta { delta: Some(self.delta.bytes().clone()), signature }.encode_to_vec().into()
+        proto::SignedDelta {
+            delta: Some(self.delta.bytes().clone()),
+            signature,
+        }
+        .encode_to_vec()
+        .into()
     }
 }
 
 impl Message for AppliedDelta {
     fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         const MESSAGE: &str = "applied delta";
-        let message = proto::AppliedDelta::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
-        let signed = message.signed_original_delta.ok_or_else(|| DecodeError::missing(MESSAGE, "signed_original_delta"))?;
-        let operations = message.operations_applied.ok_or_else(|| DecodeError::missing(MESSAGE, "operations_applied"))?;
-        let timestamp = message.application_timestamp.ok_or_else(|| DecodeError::missing(MESSAGE, "application_timestamp"))?;
+        let message =
+            proto::AppliedDelta::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
+        let signed = match &message.signed_original_delta[..] {
+            [] => return Err(DecodeError::missing(MESSAGE, "signed_original_delta")),
+            [one] => one.clone(),
+            several => several.concat().into(),
+        };
+        let operations = message
+            .operations_applied
+            .ok_or_else(|| DecodeError::missing(MESSAGE, "operations_applied"))?;
+        let timestamp = message
+            .application_timestamp
+            .ok_or_else(|| DecodeError::missing(MESSAGE, "application_timestamp"))?;
         Ok(Self {
             signed: Encoded::decode(signed)?,
             applied_at: message.hashed_version_applied_at.map(from_version).transpose()?,
-            operations_applied: u32::try_from(operations)
-                .map_err(|_| DecodeError::new(MESSAGE, format!("expected operations_applied of 0 or more, got {operations}")))?,
+            operations_applied: u32::try_from(operations).map_err(|_| {
+                DecodeError::new(
+                    MESSAGE,
+                    format!("expected operations_applied of 0 or more, got {operations}"),
+                )
+            })?,
             timestamp: Timestamp(timestamp),
         })
     }
 
     fn encode(&self) -> Bytes {
         proto::AppliedDelta {
-            signed_original_delta: Some(self.signed.bytes().clone()),
+            signed_original_delta: vec![self.signed.bytes().clone()],
             hashed_version_applied_at: self.applied_at.as_ref().map(to_version),
             operations_applied: Some(i32::try_from(self.operations_applied).unwrap_or(i32::MAX)),
             application_timestamp: Some(self.timestamp.0),
@@ -141,10 +181,25 @@ impl Message for AppliedDelta {
 
 fn from_version(message: proto::HashedVersion) -> Result<HashedVersion, DecodeError> {
     const MESSAGE: &str = "hashed version";
-    let version = message.version.ok_or_else(|| DecodeError::missing(MESSAGE, "version"))?;
-    let version = u64::try_from(version).map_err(|_| DecodeError::new(MESSAGE, format!("expected a version of 0 or more, got {version}")))?;
-    let hash = message.history_hash.ok_or_else(|| DecodeError::missing(MESSAGE, "history_hash"))?;
-    Ok(HashedVersion { version: Version::new(version), hash: HistoryHash::from_bytes(&hash) })
+    let version = message
+        .version
+        .ok_or_else(|| DecodeError::missing(MESSAGE, "version"))?;
+    let version = u64::try_from(version)
+        .ok()
+        .filter(|version| *version <= MAX_VERSION)
+        .ok_or_else(|| {
+            DecodeError::new(
+                MESSAGE,
+                format!("expected a version between 0 and {MAX_VERSION}, got {version}"),
+            )
+        })?;
+    let hash = message
+        .history_hash
+        .ok_or_else(|| DecodeError::missing(MESSAGE, "history_hash"))?;
+    Ok(HashedVersion {
+        version: Version::new(version),
+        hash: HistoryHash::from_bytes(&hash),
+    })
 }
 
 fn to_version(version: &HashedVersion) -> proto::HashedVersion {
@@ -164,8 +219,12 @@ fn from_op(op: proto::WaveletOperation) -> Result<WaveletOp, DecodeError> {
     } else if let Some(participant) = op.remove_participant {
         Ok(WaveletOp::RemoveParticipant(address(participant)?))
     } else if let Some(mutate) = op.mutate_document {
-        let id = mutate.document_id.ok_or_else(|| DecodeError::missing(MESSAGE, "document_id"))?;
-        let op = mutate.document_operation.ok_or_else(|| DecodeError::missing(MESSAGE, "document_operation"))?;
+        let id = mutate
+            .document_id
+            .ok_or_else(|| DecodeError::missing(MESSAGE, "document_id"))?;
+        let op = mutate
+            .document_operation
+            .ok_or_else(|| DecodeError::missing(MESSAGE, "document_operation"))?;
         Ok(WaveletOp::MutateDocument {
             id: DocumentId::new(&id).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?,
             op: document::from_proto(op)?,
@@ -192,5 +251,6 @@ fn to_op(op: &WaveletOp) -> proto::WaveletOperation {
 }
 
 fn address(text: String) -> Result<ParticipantId, DecodeError> {
-    text.parse().map_err(|e: billow_model::ParseParticipantError| DecodeError::new("address", e.to_string()))
+    text.parse()
+        .map_err(|e: billow_model::ParseParticipantError| DecodeError::new("address", e.to_string()))
 }

@@ -14,7 +14,8 @@ const MESSAGE: &str = "document operation";
 
 impl Message for DocOp {
     fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
-        let message = proto::DocumentOperation::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
+        let message =
+            proto::DocumentOperation::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
         from_proto(message)
     }
 
@@ -24,7 +25,11 @@ impl Message for DocOp {
 }
 
 pub(crate) fn from_proto(message: proto::DocumentOperation) -> Result<DocOp, DecodeError> {
-    let components = message.component.into_iter().filter_map(|c| component(c).transpose()).collect::<Result<_, _>>()?;
+    let components = message
+        .component
+        .into_iter()
+        .filter_map(|c| component(c).transpose())
+        .collect::<Result<_, _>>()?;
     DocOp::new(components).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))
 }
 
@@ -40,7 +45,8 @@ fn component(c: proto::Component) -> Result<Option<Component>, DecodeError> {
     } else if c.element_end.is_some() {
         Component::ElementEnd
     } else if let Some(count) = c.retain_item_count {
-        let count = u32::try_from(count).map_err(|_| DecodeError::new(MESSAGE, format!("expected a retain above 0, got {count}")))?;
+        let count = u32::try_from(count)
+            .map_err(|_| DecodeError::new(MESSAGE, format!("expected a retain above 0, got {count}")))?;
         Component::Retain(count)
     } else if let Some(text) = c.delete_characters {
         Component::DeleteCharacters(text)
@@ -51,20 +57,36 @@ fn component(c: proto::Component) -> Result<Option<Component>, DecodeError> {
         Component::DeleteElementEnd
     } else if let Some(replace) = c.replace_attributes {
         if replace.empty == Some(true) {
-            Component::ReplaceAttributes { old: Attributes::default(), new: Attributes::default() }
+            Component::ReplaceAttributes {
+                old: Attributes::default(),
+                new: Attributes::default(),
+            }
         } else {
-            Component::ReplaceAttributes { old: attributes(replace.old_attribute)?, new: attributes(replace.new_attribute)? }
+            Component::ReplaceAttributes {
+                old: attributes(replace.old_attribute)?,
+                new: attributes(replace.new_attribute)?,
+            }
         }
     } else if let Some(update) = c.update_attributes {
-        let list = if update.empty == Some(true) { Vec::new() } else { update.attribute_update };
+        let list = if update.empty == Some(true) {
+            Vec::new()
+        } else {
+            update.attribute_update
+        };
         let changes = list
             .into_iter()
             .map(|u| {
                 let name = u.key.ok_or_else(|| DecodeError::missing(MESSAGE, "key"))?;
-                Ok(AttributeChange { name: name.into(), old: u.old_value.map(Into::into), new: u.new_value.map(Into::into) })
+                Ok(AttributeChange {
+                    name: name.into(),
+                    old: u.old_value.map(Into::into),
+                    new: u.new_value.map(Into::into),
+                })
             })
             .collect::<Result<_, DecodeError>>()?;
-        Component::UpdateAttributes(AttributesUpdate::from_changes(changes).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?)
+        Component::UpdateAttributes(
+            AttributesUpdate::from_changes(changes).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?,
+        )
     } else {
         return Ok(None);
     }))
@@ -79,10 +101,17 @@ fn from_boundary(boundary: proto::AnnotationBoundary) -> Result<AnnotationBounda
         .into_iter()
         .map(|u| {
             let key = u.key.ok_or_else(|| DecodeError::missing(MESSAGE, "key"))?;
-            Ok(AnnotationChange { key: key.into(), old: u.old_value.map(Into::into), new: u.new_value.map(Into::into) })
+            Ok(AnnotationChange {
+                key: key.into(),
+                old: u.old_value.map(Into::into),
+                new: u.new_value.map(Into::into),
+            })
         })
         .collect::<Result<_, DecodeError>>()?;
-    Ok(AnnotationBoundary { ends: boundary.end.into_iter().map(Into::into).collect(), changes })
+    Ok(AnnotationBoundary {
+        ends: boundary.end.into_iter().map(Into::into).collect(),
+        changes,
+    })
 }
 
 fn element(start: proto::ElementStart) -> Result<(Arc<str>, Attributes), DecodeError> {
@@ -103,7 +132,9 @@ fn attributes(pairs: Vec<proto::KeyValuePair>) -> Result<Attributes, DecodeError
 }
 
 pub(crate) fn to_proto(op: &DocOp) -> proto::DocumentOperation {
-    proto::DocumentOperation { component: op.components().iter().map(to_component).collect() }
+    proto::DocumentOperation {
+        component: op.components().iter().map(to_component).collect(),
+    }
 }
 
 fn to_component(component: &Component) -> proto::Component {
@@ -114,21 +145,37 @@ fn to_component(component: &Component) -> proto::Component {
         Component::ElementStart { kind, attributes } => out.element_start = Some(to_element(kind, attributes)),
         Component::ElementEnd => out.element_end = Some(true),
         Component::DeleteCharacters(text) => out.delete_characters = Some(text.clone()),
-        Component::DeleteElementStart { kind, attributes } => out.delete_element_start = Some(to_element(kind, attributes)),
+        Component::DeleteElementStart { kind, attributes } => {
+            out.delete_element_start = Some(to_element(kind, attributes))
+        }
         Component::DeleteElementEnd => out.delete_element_end = Some(true),
         Component::ReplaceAttributes { old, new } => {
             let empty = (old.is_empty() && new.is_empty()).then_some(true);
-            out.replace_attributes =
-                Some(proto::ReplaceAttributes { empty, old_attribute: to_pairs(old), new_attribute: to_pairs(new) });
+            out.replace_attributes = Some(proto::ReplaceAttributes {
+                empty,
+                old_attribute: to_pairs(old),
+                new_attribute: to_pairs(new),
+            });
         }
         Component::UpdateAttributes(update) => {
             let empty = update.changes().is_empty().then_some(true);
-            let attribute_update = update.changes().iter().map(|c| to_update(&c.name, c.old.as_ref(), c.new.as_ref())).collect();
-            out.update_attributes = Some(proto::UpdateAttributes { empty, attribute_update });
+            let attribute_update = update
+                .changes()
+                .iter()
+                .map(|c| to_update(&c.name, c.old.as_ref(), c.new.as_ref()))
+                .collect();
+            out.update_attributes = Some(proto::UpdateAttributes {
+                empty,
+                attribute_update,
+            });
         }
         Component::AnnotationBoundary(boundary) => {
             let empty = (boundary.ends.is_empty() && boundary.changes.is_empty()).then_some(true);
-            let change = boundary.changes.iter().map(|c| to_update(&c.key, c.old.as_ref(), c.new.as_ref())).collect();
+            let change = boundary
+                .changes
+                .iter()
+                .map(|c| to_update(&c.key, c.old.as_ref(), c.new.as_ref()))
+                .collect();
             let end = boundary.ends.iter().map(|key| key.to_string()).collect();
             out.annotation_boundary = Some(proto::AnnotationBoundary { empty, end, change });
         }
@@ -137,13 +184,26 @@ fn to_component(component: &Component) -> proto::Component {
 }
 
 fn to_element(kind: &str, attributes: &Attributes) -> proto::ElementStart {
-    proto::ElementStart { kind: Some(kind.to_owned()), attribute: to_pairs(attributes) }
+    proto::ElementStart {
+        kind: Some(kind.to_owned()),
+        attribute: to_pairs(attributes),
+    }
 }
 
 fn to_pairs(attributes: &Attributes) -> Vec<proto::KeyValuePair> {
-    attributes.iter().map(|(key, value)| proto::KeyValuePair { key: Some(key.to_string()), value: Some(value.to_string()) }).collect()
+    attributes
+        .iter()
+        .map(|(key, value)| proto::KeyValuePair {
+            key: Some(key.to_string()),
+            value: Some(value.to_string()),
+        })
+        .collect()
 }
 
 fn to_update(key: &str, old: Option<&Arc<str>>, new: Option<&Arc<str>>) -> proto::KeyValueUpdate {
-    proto::KeyValueUpdate { key: Some(key.to_owned()), old_value: old.map(|v| v.to_string()), new_value: new.map(|v| v.to_string()) }
+    proto::KeyValueUpdate {
+        key: Some(key.to_owned()),
+        old_value: old.map(|v| v.to_string()),
+        new_value: new.map(|v| v.to_string()),
+    }
 }

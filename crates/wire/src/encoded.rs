@@ -14,7 +14,10 @@ pub struct DecodeError {
 
 impl DecodeError {
     pub(crate) fn new(message: &'static str, reason: impl Into<String>) -> Self {
-        Self { message, reason: reason.into() }
+        Self {
+            message,
+            reason: reason.into(),
+        }
     }
 
     pub(crate) fn missing(message: &'static str, field: &str) -> Self {
@@ -40,12 +43,18 @@ pub struct Encoded<T> {
 impl<T: Message> Encoded<T> {
     /// Reads somebody's bytes and keeps them.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        Ok(Self { value: T::decode(&bytes)?, bytes })
+        Ok(Self {
+            value: T::decode(&bytes)?,
+            bytes,
+        })
     }
 
     /// Writes a value of our own, once.
     pub fn new(value: T) -> Self {
-        Self { bytes: value.encode(), value }
+        Self {
+            bytes: value.encode(),
+            value,
+        }
     }
 }
 

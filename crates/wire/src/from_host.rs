@@ -26,7 +26,11 @@ impl FromHost<WaveletUpdate> {
         if update.name.host() == sender {
             Ok(Self(update))
         } else {
-            Err(NotTheHost { sender: sender.clone(), host: update.name.host().clone(), wavelet: update.name.to_string() })
+            Err(NotTheHost {
+                sender: sender.clone(),
+                host: update.name.host().clone(),
+                wavelet: update.name.to_string(),
+            })
         }
     }
 }

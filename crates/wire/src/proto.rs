@@ -1,7 +1,10 @@
 //! The protobuf messages as they lie on the wire: proto2, package `federation` (protocol.md §3).
 //!
 //! Required fields are `Option` here too, because prost reads a missing one as zero; `delta.rs` and `document.rs` refuse it.
-#![allow(missing_docs, reason = "the names and numbers are the reference's; protocol.md §3 explains them")]
+#![allow(
+    missing_docs,
+    reason = "the names and numbers are the reference's; protocol.md §3 explains them"
+)]
 
 use bytes::Bytes;
 
@@ -149,9 +152,10 @@ pub(crate) struct Signature {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct AppliedDelta {
-    /// Kept as bytes: the signed delta is an opaque part of what is hashed.
-    #[prost(bytes = "bytes", optional, tag = "1")]
-    pub signed_original_delta: Option<Bytes>,
+    /// Kept as bytes: the signed delta is an opaque part of what is hashed. A message field that occurs twice is the two merged, which
+    /// is the same as their bytes one after the other.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub signed_original_delta: Vec<Bytes>,
     #[prost(message, optional, tag = "2")]
     pub hashed_version_applied_at: Option<HashedVersion>,
     #[prost(int32, optional, tag = "3")]

@@ -81,7 +81,10 @@ impl SignerInfo {
                 path.extend_from_slice(bytes);
             }
         }
-        self.certificates.iter().rev().for_each(|certificate| path.extend_from_slice(certificate));
+        self.certificates
+            .iter()
+            .rev()
+            .for_each(|certificate| path.extend_from_slice(certificate));
         path
     }
 }
@@ -96,8 +99,14 @@ impl Message for SignerInfo {
             _ => return Err(DecodeError::missing(MESSAGE, "hash_algorithm")),
         };
         let domain = message.domain.ok_or_else(|| DecodeError::missing(MESSAGE, "domain"))?;
-        let domain = domain.parse().map_err(|e: billow_model::ParseIdError| DecodeError::new(MESSAGE, e.to_string()))?;
-        Ok(Self { hash, domain, certificates: message.certificate })
+        let domain = domain
+            .parse()
+            .map_err(|e: billow_model::ParseIdError| DecodeError::new(MESSAGE, e.to_string()))?;
+        Ok(Self {
+            hash,
+            domain,
+            certificates: message.certificate,
+        })
     }
 
     fn encode(&self) -> Bytes {
@@ -105,8 +114,12 @@ impl Message for SignerInfo {
             HashAlgorithm::Sha256 => 1,
             HashAlgorithm::Sha512 => 2,
         };
-        proto::SignerInfo { hash_algorithm: Some(hash), domain: Some(self.domain.to_string()), certificate: self.certificates.clone() }
-            .encode_to_vec()
-            .into()
+        proto::SignerInfo {
+            hash_algorithm: Some(hash),
+            domain: Some(self.domain.to_string()),
+            certificate: self.certificates.clone(),
+        }
+        .encode_to_vec()
+        .into()
     }
 }
