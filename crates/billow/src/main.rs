@@ -1,1 +1,17 @@
-fn main() {}
+//! `billow`: the server and its commands.
+
+mod command;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match command::Billow::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("billow: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `billow serve`: runs one server until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use billow_server::Server;
+use billow_server::config::Config;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Run a server.
+///
+/// Without a configuration: domain localhost, data in ./billow-data, http://127.0.0.1:9898, no federation.
+/// Ctrl-C or SIGTERM stops it; what was acknowledged is on disk.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Serve {
+    /// Prints one line when the server is ready, then runs until a signal comes.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None => Config::default(),
+        };
+        log_to_stderr(&config)?;
+        let files = config.check_files();
+        anyhow::ensure!(files.problems.is_empty(), "{}", files.problems.join("\n"));
+        for warning in &files.warnings {
+            tracing::warn!("{warning}");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(serve(config))
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be watched")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be watched")?;
+    let server = Server::start(config).await?;
+    println!("{}", server.addresses());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    server.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs go to standard error, so that standard output holds the one line that says where the server is.
+fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
+    let filter = match std::env::var("BILLOW_LOG") {
+        Ok(filter) => EnvFilter::try_new(&filter).with_context(|| format!("BILLOW_LOG is no log filter: {filter:?}"))?,
+        Err(_) => EnvFilter::try_new(&config.log_level)?,
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}

@@ -1,0 +1,502 @@
+//! `billow.toml`: the configuration of a server, read once and checked when it is read.
+//!
+//! Every key, with its default:
+//!
+//! ```toml
+//! domain = "localhost"            # addresses here end in @domain; cannot be changed once there is data
+//! data_dir = "./billow-data"      # paths are relative to the file's folder
+//!
+//! [http]
+//! listen = "127.0.0.1:9898"       # the web client and its WebSocket; plain HTTP, put a TLS proxy in front
+//! public_url = "https://…"        # as browsers see it, when a proxy is in front; default: any name that reaches us
+//! metrics_listen = "127.0.0.1:…"  # /metrics and /healthz; default: on `listen`, if that is loopback without public_url
+//!
+//! [accounts]
+//! registration = "invitation"     # "open", "invitation" or "closed"; default "open" for the domain localhost
+//!
+//! [federation]
+//! enabled = false
+//! listen = "[::]:5269"            # server-to-server XMPP
+//! certificate = "domain.pem"      # TLS certificate chain of the domain; needed when enabled
+//! key = "domain.key"              # its private key, mode 0600
+//! signer_certificate = "…"        # RSA certificate that signs our users' deltas; default: the one above
+//! signer_key = "…"
+//! trust_roots = []                # PEM files of further authorities, besides the system's
+//! nameservers = []                # ip:port of DNS servers to ask instead of the system's
+//! allow_private_addresses = false # may other domains be at private and loopback addresses
+//! retry_cap_seconds = 3600        # the longest pause between two tries to reach a domain
+//!
+//! [limits]
+//! message_bytes = 1048576         # one WebSocket message
+//! outbound_bytes = 1048576        # waiting to be sent to one client; more: it is cut off and comes back
+//! submission_operations = 1000    # operations in one submission
+//! participants = 1000             # participants of a wavelet
+//! registrations_per_hour = 60     # new accounts from one address
+//! sockets_per_account = 50
+//!
+//! [log]
+//! level = "info"                  # or "warn", "debug", "billow_net=debug,info", …
+//! ```
+
+mod file;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use billow_model::Domain;
+use toml::de::DeTable;
+
+use file::{Section, Source};
+
+/// A server's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The domain of our users and of the waves made here.
+    pub domain: Domain,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The web side.
+    pub http: HttpConfig,
+    /// Who may have an account.
+    pub accounts: AccountsConfig,
+    /// How other domains are reached; `None`: not at all.
+    pub federation: Option<FederationConfig>,
+    /// Bounds.
+    pub limits: LimitsConfig,
+    /// What is logged: a filter of `tracing`.
+    pub log_level: String,
+}
+
+/// `[http]`
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Scheme and authority as browsers see them, without a slash at the end.
+    pub public_url: Option<String>,
+    /// Where to tell how we are.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// `[accounts]`
+#[derive(Debug, Clone)]
+pub struct AccountsConfig {
+    /// Who may make one.
+    pub registration: Registration,
+}
+
+/// Who may make an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Everybody.
+    Open,
+    /// Who has been given an invitation.
+    Invitation,
+    /// Nobody.
+    Closed,
+}
+
+/// `[federation]`, when it is enabled.
+#[derive(Debug, Clone)]
+pub struct FederationConfig {
+    /// Where other domains reach us.
+    pub listen: SocketAddr,
+    /// TLS certificate chain of the domain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Chain whose key signs our users' deltas.
+    pub signer_certificate: PathBuf,
+    /// That key.
+    pub signer_key: PathBuf,
+    /// PEM files of authorities trusted besides the system's.
+    pub trust_roots: Vec<PathBuf>,
+    /// DNS servers; empty: the system's.
+    pub nameservers: Vec<SocketAddr>,
+    /// Whether other domains may be at private and loopback addresses.
+    pub allow_private_addresses: bool,
+    /// The longest pause between two tries to reach a domain.
+    pub retry_cap: Duration,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone)]
+pub struct LimitsConfig {
+    /// Bytes of one WebSocket message.
+    pub message_bytes: usize,
+    /// Bytes waiting to be sent to one client.
+    pub outbound_bytes: usize,
+    /// Operations of one submission.
+    pub submission_operations: usize,
+    /// Participants of a wavelet.
+    pub participants: usize,
+    /// New accounts from one network address.
+    pub registrations_per_hour: u32,
+    /// Open WebSockets of one account.
+    pub sockets_per_account: usize,
+}
+
+/// What is wrong with a configuration, one line a problem.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// Each with file and line.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+const TOP: &[&str] = &["domain", "data_dir", "http", "accounts", "federation", "limits", "log"];
+const HTTP: &[&str] = &["listen", "public_url", "metrics_listen"];
+const ACCOUNTS: &[&str] = &["registration"];
+const FEDERATION: &[&str] = &[
+    "enabled",
+    "listen",
+    "certificate",
+    "key",
+    "signer_certificate",
+    "signer_key",
+    "trust_roots",
+    "nameservers",
+    "allow_private_addresses",
+    "retry_cap_seconds",
+];
+const LIMITS: &[&str] = &[
+    "message_bytes",
+    "outbound_bytes",
+    "submission_operations",
+    "participants",
+    "registrations_per_hour",
+    "sockets_per_account",
+];
+const LOG: &[&str] = &["level"];
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            domain: "localhost".parse().expect("localhost is a domain"),
+            data_dir: PathBuf::from("./billow-data"),
+            http: HttpConfig::default(),
+            accounts: AccountsConfig { registration: Registration::Open },
+            federation: None,
+            limits: LimitsConfig::default(),
+            log_level: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9898);
+        Self { listen, public_url: None, metrics_listen: None }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            message_bytes: 1 << 20,
+            outbound_bytes: 1 << 20,
+            submission_operations: 1000,
+            participants: 1000,
+            registrations_per_hour: 60,
+            sockets_per_account: 50,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, &text),
+            Err(error) => {
+                Err(ConfigError { problems: vec![format!("{}: cannot be read: {error}", path.display())] })
+            }
+        }
+    }
+
+    /// Reads the text of a file; `path` is for messages, and its folder is where relative paths start.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let mut source = Source::new(path, text);
+        let config = match DeTable::parse(text) {
+            Ok(table) => Some(Self::read(&mut source, table.get_ref())),
+            Err(error) => {
+                source.syntax(&error);
+                None
+            }
+        };
+        match (source.into_problems(), config) {
+            (problems, Some(config)) if problems.is_empty() => Ok(config),
+            (problems, _) => Err(ConfigError { problems }),
+        }
+    }
+
+    fn read<'a>(source: &mut Source<'_>, table: &'a DeTable<'a>) -> Self {
+        let top = source.top(table, TOP);
+        let default = Self::default();
+        let domain: Domain =
+            top.parsed(source, "domain", "a lower-case domain like example.org").unwrap_or(default.domain);
+        let registration = match domain.as_str() {
+            "localhost" => Registration::Open,
+            _ => Registration::Invitation,
+        };
+        let http = top.section(source, "http", HTTP);
+        let accounts = top.section(source, "accounts", ACCOUNTS);
+        let federation = top.section(source, "federation", FEDERATION);
+        let limits = top.section(source, "limits", LIMITS);
+        let log = top.section(source, "log", LOG);
+        Self {
+            data_dir: top.path(source, "data_dir").unwrap_or(default.data_dir),
+            http: HttpConfig::read(source, &http),
+            accounts: AccountsConfig {
+                registration: accounts
+                    .text(source, "registration", "\"open\", \"invitation\" or \"closed\"", Registration::from_word)
+                    .unwrap_or(registration),
+            },
+            federation: FederationConfig::read(source, &federation),
+            limits: LimitsConfig::read(source, &limits),
+            log_level: log
+                .text(source, "level", "a level like \"info\" or a filter like \"billow_net=debug,info\"", |text| {
+                    text.parse::<tracing_subscriber::EnvFilter>().ok().map(|_| text.to_owned())
+                })
+                .unwrap_or(default.log_level),
+            domain,
+        }
+    }
+
+    /// What is wrong with the files that the configuration names; a problem stops the server, a warning does not.
+    #[must_use]
+    pub fn check_files(&self) -> FileCheck {
+        let mut check = FileCheck::default();
+        let Some(federation) = &self.federation else { return check };
+        for path in [&federation.certificate, &federation.signer_certificate].into_iter().chain(&federation.trust_roots)
+        {
+            check.readable(path);
+        }
+        check.secret(&federation.key);
+        if federation.signer_key != federation.key {
+            check.secret(&federation.signer_key);
+        }
+        check
+    }
+}
+
+/// What [`Config::check_files`] found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct FileCheck {
+    /// The server cannot run.
+    pub problems: Vec<String>,
+    /// The server can run.
+    pub warnings: Vec<String>,
+}
+
+impl FileCheck {
+    fn readable(&mut self, path: &Path) {
+        if let Err(error) = std::fs::File::open(path) {
+            let problem = format!("{}: cannot be read: {error}", path.display());
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    fn secret(&mut self, path: &Path) {
+        self.readable(path);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(path).map_or(0, |data| data.permissions().mode() & 0o777);
+            if mode & 0o077 != 0 {
+                let path = path.display();
+                self.warnings.push(format!("{path}: other users can read this key (mode {mode:o}); chmod 600 {path}"));
+            }
+        }
+    }
+}
+
+impl Registration {
+    /// As it is written in the file and told to clients.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Invitation => "invitation",
+            Self::Closed => "closed",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [Self::Open, Self::Invitation, Self::Closed].into_iter().find(|registration| registration.word() == word)
+    }
+}
+
+impl HttpConfig {
+    fn read<'a>(source: &mut Source<'_>, section: &Section<'a>) -> Self {
+        Self {
+            listen: section.address(source, "listen", "127.0.0.1:9898").unwrap_or(Self::default().listen),
+            public_url: section.text(source, "public_url", "a URL like \"https://wave.example.org\"", web_origin),
+            metrics_listen: section.address(source, "metrics_listen", "127.0.0.1:9899"),
+        }
+    }
+}
+
+/// `https://host[:port]`, as a browser's Origin header has it.
+fn web_origin(url: &str) -> Option<String> {
+    let url = url.strip_suffix('/').unwrap_or(url);
+    let authority = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c);
+    (!authority.is_empty() && authority.chars().all(plain)).then(|| url.to_owned())
+}
+
+impl FederationConfig {
+    fn read<'a>(source: &mut Source<'_>, section: &Section<'a>) -> Option<Self> {
+        let enabled = section.flag(source, "enabled").unwrap_or(false);
+        let certificate = section.path(source, "certificate");
+        let key = section.path(source, "key");
+        let signer_certificate = section.path(source, "signer_certificate");
+        let signer_key = section.path(source, "signer_key");
+        let rest = Self {
+            listen: section
+                .address(source, "listen", "[::]:5269")
+                .unwrap_or(SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), 5269)),
+            trust_roots: section.paths(source, "trust_roots").unwrap_or_default(),
+            nameservers: section.addresses(source, "nameservers", "127.0.0.1:53").unwrap_or_default(),
+            allow_private_addresses: section.flag(source, "allow_private_addresses").unwrap_or(false),
+            retry_cap: Duration::from_secs(
+                section.number(source, "retry_cap_seconds", 1, 86_400).unwrap_or(3600),
+            ),
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+            signer_certificate: PathBuf::new(),
+            signer_key: PathBuf::new(),
+        };
+        if !enabled {
+            return None;
+        }
+        if section.has("signer_certificate") != section.has("signer_key") {
+            source.problem_of_file("[federation] needs both signer_certificate and signer_key, or neither");
+        }
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(Self {
+                signer_certificate: signer_certificate.unwrap_or_else(|| certificate.clone()),
+                signer_key: signer_key.unwrap_or_else(|| key.clone()),
+                certificate,
+                key,
+                ..rest
+            }),
+            _ => {
+                if !section.has("certificate") || !section.has("key") {
+                    source.problem_of_file("[federation] is enabled and needs certificate and key");
+                }
+                None
+            }
+        }
+    }
+}
+
+impl LimitsConfig {
+    fn read<'a>(source: &mut Source<'_>, section: &Section<'a>) -> Self {
+        let default = Self::default();
+        let mut size = |key, from, to, otherwise| {
+            section.number(source, key, from, to).map_or(otherwise, |number| usize::try_from(number).unwrap_or(otherwise))
+        };
+        Self {
+            message_bytes: size("message_bytes", 65_536, 64 << 20, default.message_bytes),
+            outbound_bytes: size("outbound_bytes", 65_536, 1 << 30, default.outbound_bytes),
+            submission_operations: size("submission_operations", 1, 100_000, default.submission_operations),
+            participants: size("participants", 2, 1_000_000, default.participants),
+            sockets_per_account: size("sockets_per_account", 1, 1_000_000, default.sockets_per_account),
+            registrations_per_hour: section
+                .number(source, "registrations_per_hour", 0, 1_000_000)
+                .map_or(default.registrations_per_hour, |number| u32::try_from(number).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, Vec<String>> {
+        Config::parse(Path::new("billow.toml"), text).map_err(|error| error.problems)
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        let config = parse("").unwrap();
+        assert_eq!(config.domain.as_str(), "localhost");
+        assert_eq!(config.accounts.registration, Registration::Open);
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:9898");
+        assert!(config.federation.is_none());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_one_that_was_meant() {
+        assert_eq!(
+            parse("\n# a comment\ndoman = \"example.org\"\n").unwrap_err(),
+            ["billow.toml:3: unknown key \"doman\", did you mean \"domain\"?"]
+        );
+        assert_eq!(
+            parse("[federation]\ntrust_root = []\n").unwrap_err(),
+            ["billow.toml:2: unknown key \"trust_root\" in [federation], did you mean \"trust_roots\"?"]
+        );
+        assert_eq!(
+            parse("[accounts]\nquux = 1\n").unwrap_err(),
+            ["billow.toml:2: unknown key \"quux\" in [accounts], expected one of registration"]
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_says_what_was_expected_and_what_came() {
+        let text = "domain = \"Example Org\"\n[http]\nlisten = 9898\npublic_url = \"ftp://x\"\n\
+            [limits]\nmessage_bytes = 3\n[accounts]\nregistration = \"free\"\n";
+        assert_eq!(
+            parse(text).unwrap_err(),
+            [
+                "billow.toml:1: domain: expected a lower-case domain like example.org, got \"Example Org\"",
+                "billow.toml:3: listen: expected an address and port like \"127.0.0.1:9898\", got 9898",
+                "billow.toml:4: public_url: expected a URL like \"https://wave.example.org\", got \"ftp://x\"",
+                "billow.toml:8: registration: expected \"open\", \"invitation\" or \"closed\", got \"free\"",
+                "billow.toml:6: message_bytes: expected a whole number from 65536 to 67108864, got 3",
+            ]
+        );
+        assert_eq!(parse("domain = \n").unwrap_err().len(), 1);
+        assert!(parse("domain = \n").unwrap_err()[0].starts_with("billow.toml:1: this is not TOML: "));
+    }
+
+    #[test]
+    fn federation_needs_its_files_and_resolves_them_from_the_files_folder() {
+        assert_eq!(
+            parse("[federation]\nenabled = true\n").unwrap_err(),
+            ["billow.toml: [federation] is enabled and needs certificate and key"]
+        );
+        let text = "domain = \"example.org\"\n[federation]\nenabled = true\ncertificate = \"c.pem\"\nkey = \"/k.pem\"\n\
+            nameservers = [\"127.0.0.1:5353\"]\nretry_cap_seconds = 5\n";
+        let config = Config::parse(Path::new("/etc/billow/billow.toml"), text).unwrap();
+        let federation = config.federation.unwrap();
+        assert_eq!(federation.certificate, Path::new("/etc/billow/c.pem"));
+        assert_eq!(federation.signer_key, Path::new("/k.pem"));
+        assert_eq!(federation.retry_cap, Duration::from_secs(5));
+        assert_eq!(config.accounts.registration, Registration::Invitation);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_a_warning_and_a_missing_one_a_problem() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("c.pem"), "").unwrap();
+        std::fs::write(dir.path().join("k.pem"), "").unwrap();
+        std::fs::set_permissions(dir.path().join("k.pem"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let text = "[federation]\nenabled = true\ncertificate = \"c.pem\"\nkey = \"k.pem\"\ntrust_roots = [\"no.pem\"]\n";
+        let check = Config::parse(&dir.path().join("billow.toml"), text).unwrap().check_files();
+        assert_eq!(check.problems.len(), 1);
+        assert!(check.problems[0].contains("no.pem"));
+        assert!(check.warnings[0].contains("chmod 600"));
+    }
+}
