@@ -141,9 +141,16 @@ impl Accounts {
         };
         let address = self.local_address(address)?;
         let password = password::checked(password).map_err(AccountError::BadPassword)?;
-        inner.attempts.allow_registration(from, clock::tick()).map_err(AccountError::TooManyTries)?;
+        inner
+            .attempts
+            .allow_registration(from, clock::tick())
+            .map_err(AccountError::TooManyTries)?;
         let hash = inner.hasher.hash(password).await;
-        let account = Account { address: address.clone(), password: hash, created: clock::now() };
+        let account = Account {
+            address: address.clone(),
+            password: hash,
+            created: clock::now(),
+        };
         match inner.store.add_account(account, invitation).await? {
             AddAccount::Added => {}
             AddAccount::Exists => return Err(AccountError::Taken(address)),
@@ -158,7 +165,11 @@ impl Accounts {
         let address = self.local_address(address)?;
         let password = password::checked(password).map_err(AccountError::BadPassword)?;
         let hash = self.inner.hasher.hash(password).await;
-        let account = Account { address: address.clone(), password: hash, created: clock::now() };
+        let account = Account {
+            address: address.clone(),
+            password: hash,
+            created: clock::now(),
+        };
         match self.inner.store.add_account(account, None).await? {
             AddAccount::Added => Ok(address),
             AddAccount::Exists | AddAccount::NoInvitation => Err(AccountError::Taken(address)),
@@ -171,7 +182,13 @@ impl Accounts {
         let created = clock::now();
         let expires = later(created, lasts);
         let label = label.to_owned();
-        let invitation = Invitation { code_hash: hash_of(&code), created, expires, uses, label };
+        let invitation = Invitation {
+            code_hash: hash_of(&code),
+            created,
+            expires,
+            uses,
+            label,
+        };
         self.inner.store.add_invitation(invitation).await?;
         Ok(code)
     }
@@ -186,12 +203,18 @@ impl Accounts {
     ) -> Result<SignedIn, AccountError> {
         let inner = &self.inner;
         let known = address.trim().to_lowercase();
-        inner.attempts.allow_sign_in(from, &known, clock::tick()).map_err(AccountError::TooManyTries)?;
+        inner
+            .attempts
+            .allow_sign_in(from, &known, clock::tick())
+            .map_err(AccountError::TooManyTries)?;
         let account = match self.local_address(address) {
             Ok(address) => inner.store.account(&address).await?,
             Err(_) => None,
         };
-        let right = inner.hasher.matches(password, account.as_ref().map(|account| account.password.clone())).await;
+        let right = inner
+            .hasher
+            .matches(password, account.as_ref().map(|account| account.password.clone()))
+            .await;
         match account {
             Some(account) if right => {
                 inner.attempts.succeeded(from, &known);
@@ -207,7 +230,9 @@ impl Accounts {
     /// The session that a token shows; `None` if it has ended or never was.
     pub async fn session(&self, token: &str) -> Result<Option<Session>, AccountError> {
         let inner = &self.inner;
-        let Some(stored) = inner.store.session(hash_of(token)).await? else { return Ok(None) };
+        let Some(stored) = inner.store.session(hash_of(token)).await? else {
+            return Ok(None);
+        };
         let now = clock::now();
         if now >= later(stored.last_seen, IDLE) || now >= later(stored.created, AGE) {
             inner.store.end_session(&stored.address, stored.id).await?;
@@ -222,7 +247,14 @@ impl Accounts {
 
     /// All sessions of an account, oldest first.
     pub async fn sessions(&self, address: &ParticipantId) -> Result<Vec<Session>, AccountError> {
-        Ok(self.inner.store.sessions(address).await?.into_iter().map(Session::from).collect())
+        Ok(self
+            .inner
+            .store
+            .sessions(address)
+            .await?
+            .into_iter()
+            .map(Session::from)
+            .collect())
     }
 
     /// Ends a session of this account; whether there was one.
@@ -244,7 +276,10 @@ impl Accounts {
     ) -> Result<(), AccountError> {
         let inner = &self.inner;
         let address = &session.address;
-        inner.attempts.allow_sign_in(from, address.as_str(), clock::tick()).map_err(AccountError::TooManyTries)?;
+        inner
+            .attempts
+            .allow_sign_in(from, address.as_str(), clock::tick())
+            .map_err(AccountError::TooManyTries)?;
         let new = password::checked(new).map_err(AccountError::BadPassword)?;
         let account = inner.store.account(address).await?;
         if !inner.hasher.matches(old, account.map(|account| account.password)).await {
@@ -281,8 +316,21 @@ impl Accounts {
         let token = new_token();
         let created = clock::now();
         let label: String = label.chars().filter(|c| !c.is_control()).take(100).collect();
-        let id = self.inner.store.add_session(hash_of(&token), &address, created, &label).await?;
-        Ok(SignedIn { session: Session { id, address, created, last_seen: created, label }, token })
+        let id = self
+            .inner
+            .store
+            .add_session(hash_of(&token), &address, created, &label)
+            .await?;
+        Ok(SignedIn {
+            session: Session {
+                id,
+                address,
+                created,
+                last_seen: created,
+                label,
+            },
+            token,
+        })
     }
 
     /// An address as an account may have it; a name without a domain is of ours.
@@ -290,14 +338,22 @@ impl Accounts {
         let domain = &self.inner.domain;
         let bad = |what: String| AccountError::BadAddress(what);
         let given = given.trim();
-        let full = if given.contains('@') { given.to_owned() } else { format!("{given}@{domain}") };
+        let full = if given.contains('@') {
+            given.to_owned()
+        } else {
+            format!("{given}@{domain}")
+        };
         let address: ParticipantId = full.parse().map_err(|error| bad(format!("{error}")))?;
         if address.domain() != *domain {
             return Err(bad(format!("accounts here end in @{domain}, got {address}")));
         }
         let name = address.name();
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        if name.is_empty()
+            || name.len() > 64
+            || !name.chars().all(plain)
+            || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        {
             return Err(bad(format!(
                 "a name has 1 to 64 letters a-z, digits, dots, hyphens or underscores and begins with a letter or digit, got {name:?}"
             )));
@@ -306,10 +362,31 @@ impl Accounts {
     }
 }
 
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accounts")
+            .field("domain", &self.inner.domain)
+            .finish_non_exhaustive()
+    }
+}
+
 impl From<StoredSession> for Session {
     fn from(stored: StoredSession) -> Self {
-        let StoredSession { id, address, created, last_seen, label, .. } = stored;
-        Self { id, address, created, last_seen, label }
+        let StoredSession {
+            id,
+            address,
+            created,
+            last_seen,
+            label,
+            ..
+        } = stored;
+        Self {
+            id,
+            address,
+            created,
+            last_seen,
+            label,
+        }
     }
 }
 
@@ -335,7 +412,10 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn accounts(dir: &tempfile::TempDir, registration: Registration) -> Accounts {
-        let mut config = Config { domain: "example.org".parse().unwrap(), ..Config::default() };
+        let mut config = Config {
+            domain: "example.org".parse().unwrap(),
+            ..Config::default()
+        };
         config.accounts.registration = registration;
         Accounts::new(&config, Store::open(dir.path()).unwrap())
     }
@@ -344,15 +424,29 @@ mod tests {
     async fn who_registers_can_sign_in_and_out() {
         let dir = tempfile::tempdir().unwrap();
         let accounts = accounts(&dir, Registration::Open);
-        let first = accounts.register(HERE, "Alice@Example.org", "correct horse", None, "test").await.unwrap();
+        let first = accounts
+            .register(HERE, "Alice@Example.org", "correct horse", None, "test")
+            .await
+            .unwrap();
         assert_eq!(first.session.address.as_str(), "alice@example.org");
         let second = accounts.sign_in(HERE, "alice", "correct horse", "test").await.unwrap();
-        assert_eq!(accounts.session(&second.token).await.unwrap().unwrap().id, second.session.id);
+        assert_eq!(
+            accounts.session(&second.token).await.unwrap().unwrap().id,
+            second.session.id
+        );
         assert_eq!(accounts.sessions(&first.session.address).await.unwrap().len(), 2);
-        assert!(accounts.end_session(&first.session.address, second.session.id).await.unwrap());
+        assert!(
+            accounts
+                .end_session(&first.session.address, second.session.id)
+                .await
+                .unwrap()
+        );
         assert_eq!(accounts.session(&second.token).await.unwrap(), None);
         assert_eq!(
-            accounts.register(HERE, "alice", "correct horse", None, "").await.unwrap_err(),
+            accounts
+                .register(HERE, "alice", "correct horse", None, "")
+                .await
+                .unwrap_err(),
             AccountError::Taken(first.session.address)
         );
     }
@@ -361,10 +455,19 @@ mod tests {
     async fn a_wrong_password_and_an_unknown_address_are_refused_alike() {
         let dir = tempfile::tempdir().unwrap();
         let accounts = accounts(&dir, Registration::Open);
-        accounts.register(HERE, "alice", "correct horse", None, "").await.unwrap();
+        accounts
+            .register(HERE, "alice", "correct horse", None, "")
+            .await
+            .unwrap();
         let wrong = accounts.sign_in(HERE, "alice", "correct house", "").await.unwrap_err();
-        let unknown = accounts.sign_in(HERE, "mallory", "correct house", "").await.unwrap_err();
-        let elsewhere = accounts.sign_in(HERE, "alice@example.com", "correct horse", "").await.unwrap_err();
+        let unknown = accounts
+            .sign_in(HERE, "mallory", "correct house", "")
+            .await
+            .unwrap_err();
+        let elsewhere = accounts
+            .sign_in(HERE, "alice@example.com", "correct horse", "")
+            .await
+            .unwrap_err();
         assert_eq!([&wrong, &unknown, &elsewhere], [&AccountError::NotRight; 3]);
     }
 
@@ -372,26 +475,40 @@ mod tests {
     async fn many_wrong_passwords_make_the_guesser_wait() {
         let dir = tempfile::tempdir().unwrap();
         let accounts = accounts(&dir, Registration::Open);
-        accounts.register(HERE, "alice", "correct horse", None, "").await.unwrap();
+        accounts
+            .register(HERE, "alice", "correct horse", None, "")
+            .await
+            .unwrap();
         let mut refused = None;
         for _ in 0..10 {
             refused = accounts.sign_in(HERE, "alice", "wrong horse", "").await.err();
         }
         assert!(matches!(refused, Some(AccountError::TooManyTries(_))), "{refused:?}");
         let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
-        assert!(accounts.sign_in(elsewhere, "alice", "correct horse", "").await.is_ok(), "the owner still gets in");
+        assert!(
+            accounts.sign_in(elsewhere, "alice", "correct horse", "").await.is_ok(),
+            "the owner still gets in"
+        );
     }
 
     #[tokio::test]
     async fn a_new_password_ends_the_other_sessions() {
         let dir = tempfile::tempdir().unwrap();
         let accounts = accounts(&dir, Registration::Open);
-        let mine = accounts.register(HERE, "alice", "correct horse", None, "").await.unwrap();
+        let mine = accounts
+            .register(HERE, "alice", "correct horse", None, "")
+            .await
+            .unwrap();
         let other = accounts.sign_in(HERE, "alice", "correct horse", "").await.unwrap();
         let mut ended = accounts.ended_sessions();
-        let changed = accounts.change_password(HERE, &mine.session, "wrong horse", "battery staple").await;
+        let changed = accounts
+            .change_password(HERE, &mine.session, "wrong horse", "battery staple")
+            .await;
         assert_eq!(changed, Err(AccountError::NotRight));
-        accounts.change_password(HERE, &mine.session, "correct horse", "battery staple").await.unwrap();
+        accounts
+            .change_password(HERE, &mine.session, "correct horse", "battery staple")
+            .await
+            .unwrap();
         assert_eq!(ended.recv().await.unwrap(), other.session.id);
         assert_eq!(accounts.session(&other.token).await.unwrap(), None);
         assert!(accounts.session(&mine.token).await.unwrap().is_some());
@@ -403,13 +520,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let accounts = accounts(&dir, Registration::Invitation);
         assert_eq!(
-            accounts.register(HERE, "alice", "correct horse", None, "").await.unwrap_err(),
+            accounts
+                .register(HERE, "alice", "correct horse", None, "")
+                .await
+                .unwrap_err(),
             AccountError::NoInvitation
         );
         let code = accounts.invite("for alice", 1, Duration::from_secs(60)).await.unwrap();
-        assert!(accounts.register(HERE, "alice", "correct horse", Some(&code), "").await.is_ok());
+        assert!(
+            accounts
+                .register(HERE, "alice", "correct horse", Some(&code), "")
+                .await
+                .is_ok()
+        );
         assert_eq!(
-            accounts.register(HERE, "bob", "correct horse", Some(&code), "").await.unwrap_err(),
+            accounts
+                .register(HERE, "bob", "correct horse", Some(&code), "")
+                .await
+                .unwrap_err(),
             AccountError::NoInvitation
         );
     }
@@ -418,8 +546,20 @@ mod tests {
     async fn addresses_and_passwords_have_bounds() {
         let dir = tempfile::tempdir().unwrap();
         let accounts = accounts(&dir, Registration::Open);
-        for bad in ["", "@example.org", "a b", "alice@example.com", "..", "aliçe", "a\0b", &"a".repeat(65)] {
-            let error = accounts.register(HERE, bad, "correct horse", None, "").await.unwrap_err();
+        for bad in [
+            "",
+            "@example.org",
+            "a b",
+            "alice@example.com",
+            "..",
+            "aliçe",
+            "a\0b",
+            &"a".repeat(65),
+        ] {
+            let error = accounts
+                .register(HERE, bad, "correct horse", None, "")
+                .await
+                .unwrap_err();
             assert!(matches!(error, AccountError::BadAddress(_)), "{bad:?}: {error}");
         }
         for bad in ["", "1234567", "12345678\0", &"x".repeat(1025)] {
@@ -427,7 +567,10 @@ mod tests {
             assert!(matches!(error, AccountError::BadPassword(_)), "{bad:?}: {error}");
         }
         // "e" with a combining accent is the same password as the one letter.
-        accounts.register(HERE, "alice", "cafe\u{301} au lait", None, "").await.unwrap();
+        accounts
+            .register(HERE, "alice", "cafe\u{301} au lait", None, "")
+            .await
+            .unwrap();
         assert!(accounts.sign_in(HERE, "alice", "caf\u{e9} au lait", "").await.is_ok());
     }
 }

@@ -182,7 +182,9 @@ impl Default for Config {
             domain: "localhost".parse().expect("localhost is a domain"),
             data_dir: PathBuf::from("./billow-data"),
             http: HttpConfig::default(),
-            accounts: AccountsConfig { registration: Registration::Open },
+            accounts: AccountsConfig {
+                registration: Registration::Open,
+            },
             federation: None,
             limits: LimitsConfig::default(),
             log_level: "info".to_owned(),
@@ -193,7 +195,11 @@ impl Default for Config {
 impl Default for HttpConfig {
     fn default() -> Self {
         let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9898);
-        Self { listen, public_url: None, metrics_listen: None }
+        Self {
+            listen,
+            public_url: None,
+            metrics_listen: None,
+        }
     }
 }
 
@@ -215,9 +221,9 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(path, &text),
-            Err(error) => {
-                Err(ConfigError { problems: vec![format!("{}: cannot be read: {error}", path.display())] })
-            }
+            Err(error) => Err(ConfigError {
+                problems: vec![format!("{}: cannot be read: {error}", path.display())],
+            }),
         }
     }
 
@@ -240,8 +246,9 @@ impl Config {
     fn read<'a>(source: &mut Source<'_>, table: &'a DeTable<'a>) -> Self {
         let top = source.top(table, TOP);
         let default = Self::default();
-        let domain: Domain =
-            top.parsed(source, "domain", "a lower-case domain like example.org").unwrap_or(default.domain);
+        let domain: Domain = top
+            .parsed(source, "domain", "a lower-case domain like example.org")
+            .unwrap_or(default.domain);
         let registration = match domain.as_str() {
             "localhost" => Registration::Open,
             _ => Registration::Invitation,
@@ -256,15 +263,27 @@ impl Config {
             http: HttpConfig::read(source, &http),
             accounts: AccountsConfig {
                 registration: accounts
-                    .text(source, "registration", "\"open\", \"invitation\" or \"closed\"", Registration::from_word)
+                    .text(
+                        source,
+                        "registration",
+                        "\"open\", \"invitation\" or \"closed\"",
+                        Registration::from_word,
+                    )
                     .unwrap_or(registration),
             },
             federation: FederationConfig::read(source, &federation),
             limits: LimitsConfig::read(source, &limits),
             log_level: log
-                .text(source, "level", "a level like \"info\" or a filter like \"billow_net=debug,info\"", |text| {
-                    text.parse::<tracing_subscriber::EnvFilter>().ok().map(|_| text.to_owned())
-                })
+                .text(
+                    source,
+                    "level",
+                    "a level like \"info\" or a filter like \"billow_net=debug,info\"",
+                    |text| {
+                        text.parse::<tracing_subscriber::EnvFilter>()
+                            .ok()
+                            .map(|_| text.to_owned())
+                    },
+                )
                 .unwrap_or(default.log_level),
             domain,
         }
@@ -274,8 +293,12 @@ impl Config {
     #[must_use]
     pub fn check_files(&self) -> FileCheck {
         let mut check = FileCheck::default();
-        let Some(federation) = &self.federation else { return check };
-        for path in [&federation.certificate, &federation.signer_certificate].into_iter().chain(&federation.trust_roots)
+        let Some(federation) = &self.federation else {
+            return check;
+        };
+        for path in [&federation.certificate, &federation.signer_certificate]
+            .into_iter()
+            .chain(&federation.trust_roots)
         {
             check.readable(path);
         }
@@ -314,7 +337,9 @@ impl FileCheck {
             let mode = std::fs::metadata(path).map_or(0, |data| data.permissions().mode() & 0o777);
             if mode & 0o077 != 0 {
                 let path = path.display();
-                self.warnings.push(format!("{path}: other users can read this key (mode {mode:o}); chmod 600 {path}"));
+                self.warnings.push(format!(
+                    "{path}: other users can read this key (mode {mode:o}); chmod 600 {path}"
+                ));
             }
         }
     }
@@ -332,15 +357,24 @@ impl Registration {
     }
 
     fn from_word(word: &str) -> Option<Self> {
-        [Self::Open, Self::Invitation, Self::Closed].into_iter().find(|registration| registration.word() == word)
+        [Self::Open, Self::Invitation, Self::Closed]
+            .into_iter()
+            .find(|registration| registration.word() == word)
     }
 }
 
 impl HttpConfig {
     fn read<'a>(source: &mut Source<'_>, section: &Section<'a>) -> Self {
         Self {
-            listen: section.address(source, "listen", "127.0.0.1:9898").unwrap_or(Self::default().listen),
-            public_url: section.text(source, "public_url", "a URL like \"https://wave.example.org\"", web_origin),
+            listen: section
+                .address(source, "listen", "127.0.0.1:9898")
+                .unwrap_or(Self::default().listen),
+            public_url: section.text(
+                source,
+                "public_url",
+                "a URL like \"https://wave.example.org\"",
+                web_origin,
+            ),
             metrics_listen: section.address(source, "metrics_listen", "127.0.0.1:9899"),
         }
     }
@@ -366,11 +400,11 @@ impl FederationConfig {
                 .address(source, "listen", "[::]:5269")
                 .unwrap_or(SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), 5269)),
             trust_roots: section.paths(source, "trust_roots").unwrap_or_default(),
-            nameservers: section.addresses(source, "nameservers", "127.0.0.1:53").unwrap_or_default(),
+            nameservers: section
+                .addresses(source, "nameservers", "127.0.0.1:53")
+                .unwrap_or_default(),
             allow_private_addresses: section.flag(source, "allow_private_addresses").unwrap_or(false),
-            retry_cap: Duration::from_secs(
-                section.number(source, "retry_cap_seconds", 1, 86_400).unwrap_or(3600),
-            ),
+            retry_cap: Duration::from_secs(section.number(source, "retry_cap_seconds", 1, 86_400).unwrap_or(3600)),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
             signer_certificate: PathBuf::new(),
@@ -404,7 +438,9 @@ impl LimitsConfig {
     fn read<'a>(source: &mut Source<'_>, section: &Section<'a>) -> Self {
         let default = Self::default();
         let mut size = |key, from, to, otherwise| {
-            section.number(source, key, from, to).map_or(otherwise, |number| usize::try_from(number).unwrap_or(otherwise))
+            section
+                .number(source, key, from, to)
+                .map_or(otherwise, |number| usize::try_from(number).unwrap_or(otherwise))
         };
         Self {
             message_bytes: size("message_bytes", 65_536, 64 << 20, default.message_bytes),
@@ -414,7 +450,9 @@ impl LimitsConfig {
             sockets_per_account: size("sockets_per_account", 1, 1_000_000, default.sockets_per_account),
             registrations_per_hour: section
                 .number(source, "registrations_per_hour", 0, 1_000_000)
-                .map_or(default.registrations_per_hour, |number| u32::try_from(number).unwrap_or(u32::MAX)),
+                .map_or(default.registrations_per_hour, |number| {
+                    u32::try_from(number).unwrap_or(u32::MAX)
+                }),
         }
     }
 }
@@ -493,8 +531,11 @@ mod tests {
         std::fs::write(dir.path().join("c.pem"), "").unwrap();
         std::fs::write(dir.path().join("k.pem"), "").unwrap();
         std::fs::set_permissions(dir.path().join("k.pem"), std::fs::Permissions::from_mode(0o644)).unwrap();
-        let text = "[federation]\nenabled = true\ncertificate = \"c.pem\"\nkey = \"k.pem\"\ntrust_roots = [\"no.pem\"]\n";
-        let check = Config::parse(&dir.path().join("billow.toml"), text).unwrap().check_files();
+        let text =
+            "[federation]\nenabled = true\ncertificate = \"c.pem\"\nkey = \"k.pem\"\ntrust_roots = [\"no.pem\"]\n";
+        let check = Config::parse(&dir.path().join("billow.toml"), text)
+            .unwrap()
+            .check_files();
         assert_eq!(check.problems.len(), 1);
         assert!(check.problems[0].contains("no.pem"));
         assert!(check.warnings[0].contains("chmod 600"));

@@ -1,8 +1,140 @@
-//! The server put together: wavelets, federation, accounts and the web side of one domain.
+//! A server put together: the wavelets of one domain, its federation, its accounts and its web side.
+//!
+//! ```text
+//!  browser ⇄ web (HTTP, WebSocket) ⇄ session ⇄ wavelets ⇄ store
+//!                     │                 │          ⇅
+//!                  accounts           inbox    federation ⇄ net ⇄ other servers
+//! ```
+//!
+//! One task for each connection, each session and each live wavelet; they talk by messages, and none shares a lock over
+//! domain state with another. [`Server::stop`] ends them from the outside in: first nothing new is let in, then the
+//! wavelets put away what they have.
 
+pub mod accounts;
+mod clock;
 pub mod config;
-pub mod web {
-    //! placeholder
-    pub mod messages;
-    pub mod types;
+pub mod metrics;
+pub mod web;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use billow_store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use accounts::Accounts;
+use config::Config;
+use metrics::Metrics;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Addresses,
+    accounts: Accounts,
+    metrics: Metrics,
+    stopping: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// Where a server can be reached.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// What it serves.
+    pub domain: billow_model::Domain,
+    /// For browsers.
+    pub url: String,
+    /// Where HTTP is listened for.
+    pub http: SocketAddr,
+    /// Where it says how it is, if on a listener of its own.
+    pub metrics: Option<SocketAddr>,
+    /// Where other domains reach it.
+    pub federation: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Starts everything; when this returns, requests are answered.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let (stopping, stopped) = watch::channel(false);
+        let metrics = Metrics::new();
+        let store = Store::open(&config.data_dir)?;
+        let accounts = Accounts::new(&config, store.clone());
+        let listener = listen(config.http.listen, "HTTP").await?;
+        let status = match config.http.metrics_listen {
+            Some(address) => Some(listen(address, "metrics").await?),
+            None => None,
+        };
+        let http = listener.local_addr()?;
+        let addresses = Addresses {
+            domain: config.domain.clone(),
+            url: config
+                .http
+                .public_url
+                .clone()
+                .unwrap_or_else(|| format!("http://{http}")),
+            http,
+            metrics: status.as_ref().map(TcpListener::local_addr).transpose()?,
+            federation: None,
+        };
+        let app = Arc::new(web::App::new(config, accounts.clone(), metrics.clone(), stopped));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(web::serve(Arc::clone(&app), listener));
+        if let Some(status) = status {
+            tasks.spawn(web::serve_status(app, status));
+        }
+        tracing::info!(%addresses, "ready");
+        Ok(Self {
+            addresses,
+            accounts,
+            metrics,
+            stopping,
+            tasks,
+        })
+    }
+
+    /// Where it can be reached.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Its accounts.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Stops everything; what was acknowledged is on disk.
+    pub async fn stop(mut self) {
+        self.stopping.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is at {}", self.domain, self.url)?;
+        if let Some(address) = self.federation {
+            write!(f, ", for other domains at {address}")?;
+        }
+        if let Some(address) = self.metrics {
+            write!(f, ", metrics at http://{address}/metrics")?;
+        }
+        Ok(())
+    }
+}
+
+async fn listen(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} for {what}"))
 }

@@ -33,7 +33,10 @@ impl Metrics {
     #[must_use]
     pub fn value(&self, name: &str, kind: &str) -> i64 {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().find(|((a, b), _)| *a == name && *b == kind).map_or(0, |(_, count)| *count)
+        counts
+            .iter()
+            .find(|((a, b), _)| *a == name && *b == kind)
+            .map_or(0, |(_, count)| *count)
     }
 
     /// All of them, in Prometheus' text form.
@@ -59,6 +62,9 @@ mod tests {
         metrics.count("refused", "not a participant");
         metrics.add("sockets", "open", 3);
         assert_eq!(metrics.value("refused", "not a participant"), 2);
-        assert_eq!(metrics.text(), "billow_refused{kind=\"not a participant\"} 2\nbillow_sockets{kind=\"open\"} 3\n");
+        assert_eq!(
+            metrics.text(),
+            "billow_refused{kind=\"not a participant\"} 2\nbillow_sockets{kind=\"open\"} 3\n"
+        );
     }
 }

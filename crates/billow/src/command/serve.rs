@@ -56,9 +56,14 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
 /// Logs go to standard error, so that standard output holds the one line that says where the server is.
 fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
     let filter = match std::env::var("BILLOW_LOG") {
-        Ok(filter) => EnvFilter::try_new(&filter).with_context(|| format!("BILLOW_LOG is no log filter: {filter:?}"))?,
+        Ok(filter) => {
+            EnvFilter::try_new(&filter).with_context(|| format!("BILLOW_LOG is no log filter: {filter:?}"))?
+        }
         Err(_) => EnvFilter::try_new(&config.log_level)?,
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     Ok(())
 }

@@ -47,14 +47,25 @@ pub(super) struct Attempts {
 
 impl Attempts {
     pub(super) fn new(registrations_per_hour: u32) -> Self {
-        Self { counts: Mutex::default(), registrations_per_hour }
+        Self {
+            counts: Mutex::default(),
+            registrations_per_hour,
+        }
     }
 
     /// Whether this guesser may try this address now, or for how many seconds not.
     pub(super) fn allow_sign_in(&self, from: IpAddr, address: &str, now: Instant) -> Result<(), u64> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait = keys(from, address).iter().map(|key| wait(key, counts.get(key), now)).max().unwrap_or_default();
-        if wait.is_zero() { Ok(()) } else { Err(wait.as_secs() + 1) }
+        let wait = keys(from, address)
+            .iter()
+            .map(|key| wait(key, counts.get(key), now))
+            .max()
+            .unwrap_or_default();
+        if wait.is_zero() {
+            Ok(())
+        } else {
+            Err(wait.as_secs() + 1)
+        }
     }
 
     /// Counts a failure.
@@ -83,7 +94,10 @@ impl Attempts {
             None if self.registrations_per_hour == 0 => Err(HOUR.as_secs()),
             // The hour runs from the first one, so `last` stays.
             Some(count) => {
-                let count = Count { failures: count.failures + 1, last: count.last };
+                let count = Count {
+                    failures: count.failures + 1,
+                    last: count.last,
+                };
                 counts.insert(key, count);
                 Ok(())
             }
@@ -98,7 +112,11 @@ impl Attempts {
 
 fn keys(from: IpAddr, address: &str) -> [Key; 3] {
     let (from, address) = (network(from), address.chars().take(255).collect::<String>());
-    [Key::Pair(from, address.clone()), Key::Guesser(from), Key::Address(address)]
+    [
+        Key::Pair(from, address.clone()),
+        Key::Guesser(from),
+        Key::Address(address),
+    ]
 }
 
 /// One customer's IPv6 addresses are a /64.
@@ -131,8 +149,15 @@ fn add(counts: &mut HashMap<Key, Count>, key: Key, now: Instant) {
     }
     let count = counts.entry(key).or_insert(Count { failures: 0, last: now });
     // A quiet hour is forgiven.
-    let before = if now.duration_since(count.last) > HOUR { 0 } else { count.failures };
-    *count = Count { failures: before.saturating_add(1), last: now };
+    let before = if now.duration_since(count.last) > HOUR {
+        0
+    } else {
+        count.failures
+    };
+    *count = Count {
+        failures: before.saturating_add(1),
+        last: now,
+    };
 }
 
 #[cfg(test)]
@@ -153,7 +178,10 @@ mod tests {
         assert_eq!(attempts.allow_sign_in(GUESSER, "alice", now), Err(3));
         attempts.failed(GUESSER, "alice", now);
         assert_eq!(attempts.allow_sign_in(GUESSER, "alice", now), Err(5));
-        assert_eq!(attempts.allow_sign_in(GUESSER, "alice", now + Duration::from_secs(5)), Ok(()));
+        assert_eq!(
+            attempts.allow_sign_in(GUESSER, "alice", now + Duration::from_secs(5)),
+            Ok(())
+        );
         assert_eq!(attempts.allow_sign_in(GUESSER, "bob", now), Ok(()));
     }
 
@@ -165,7 +193,11 @@ mod tests {
             attempts.failed(GUESSER, &format!("user{guess}"), now);
         }
         assert!(attempts.allow_sign_in(GUESSER, "alice", now).is_err());
-        assert!(attempts.allow_sign_in("192.0.2.2".parse().unwrap(), "alice", now).is_ok());
+        assert!(
+            attempts
+                .allow_sign_in("192.0.2.2".parse().unwrap(), "alice", now)
+                .is_ok()
+        );
     }
 
     #[test]

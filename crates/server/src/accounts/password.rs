@@ -14,14 +14,20 @@ const MIN_PASSWORD_BYTES: usize = 8;
 pub(super) fn checked(password: &str) -> Result<String, String> {
     // Normal form C may be longer than what was given, never three times as long.
     if password.len() > 3 * MAX_PASSWORD_BYTES {
-        return Err(format!("a password has at most {MAX_PASSWORD_BYTES} bytes, got {}", password.len()));
+        return Err(format!(
+            "a password has at most {MAX_PASSWORD_BYTES} bytes, got {}",
+            password.len()
+        ));
     }
     let normal: String = password.nfc().collect();
     if normal.len() < MIN_PASSWORD_BYTES {
         return Err(format!("a password has at least {MIN_PASSWORD_BYTES} characters"));
     }
     if normal.len() > MAX_PASSWORD_BYTES {
-        return Err(format!("a password has at most {MAX_PASSWORD_BYTES} bytes, got {}", normal.len()));
+        return Err(format!(
+            "a password has at most {MAX_PASSWORD_BYTES} bytes, got {}",
+            normal.len()
+        ));
     }
     if normal.contains('\0') {
         return Err("a password has no NUL in it".to_owned());
@@ -39,7 +45,10 @@ pub(super) struct Hasher {
 impl Hasher {
     pub(super) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { room: Semaphore::new(cores), nobody: hash(&hex::encode(random_salt())) }
+        Self {
+            room: Semaphore::new(cores),
+            nobody: hash(&hex::encode(random_salt())),
+        }
     }
 
     /// The hash of a checked password, with its salt and parameters.
@@ -72,7 +81,10 @@ fn argon2() -> Argon2<'static> {
 
 fn hash(password: &str) -> String {
     let salt = SaltString::encode_b64(&random_salt()).expect("16 bytes are a salt");
-    argon2().hash_password(password.as_bytes(), &salt).expect("a password of these bounds can be hashed").to_string()
+    argon2()
+        .hash_password(password.as_bytes(), &salt)
+        .expect("a password of these bounds can be hashed")
+        .to_string()
 }
 
 fn random_salt() -> [u8; 16] {

@@ -24,12 +24,23 @@ pub(super) struct Section<'a> {
 
 impl<'a> Source<'a> {
     pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text, problems: Vec::new() }
+        Self {
+            path,
+            text,
+            problems: Vec::new(),
+        }
     }
 
     /// Says what is wrong at a byte of the file.
     fn problem(&mut self, at: usize, text: &str) {
-        let line = self.text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        let line = self
+            .text
+            .as_bytes()
+            .iter()
+            .take(at)
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
         self.problems.push(format!("{}:{line}: {text}", self.path.display()));
     }
 
@@ -41,7 +52,10 @@ impl<'a> Source<'a> {
     /// A problem of the TOML itself.
     pub(super) fn syntax(&mut self, error: &toml::de::Error) {
         let at = error.span().map_or(0, |span| span.start);
-        self.problem(at, &format!("this is not TOML: {}", error.message().replace('\n', ", ")));
+        self.problem(
+            at,
+            &format!("this is not TOML: {}", error.message().replace('\n', ", ")),
+        );
     }
 
     pub(super) fn into_problems(self) -> Vec<String> {
@@ -50,7 +64,11 @@ impl<'a> Source<'a> {
 
     /// The top of the file, which may hold these keys (the sections among them) and no others.
     pub(super) fn top<'t>(&mut self, table: &'t DeTable<'t>, keys: &'static [&'static str]) -> Section<'t> {
-        let section = Section { name: "", keys, table: Some(table) };
+        let section = Section {
+            name: "",
+            keys,
+            table: Some(table),
+        };
         self.note_unknown(&section);
         section
     }
@@ -61,7 +79,11 @@ impl<'a> Source<'a> {
             if section.keys.contains(&name) {
                 continue;
             }
-            let place = if section.name.is_empty() { String::new() } else { format!(" in [{}]", section.name) };
+            let place = if section.name.is_empty() {
+                String::new()
+            } else {
+                format!(" in [{}]", section.name)
+            };
             let advice = match nearest(name, section.keys) {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("expected one of {}", section.keys.join(", ")),
@@ -79,11 +101,17 @@ impl<'a> Section<'a> {
         name: &'static str,
         keys: &'static [&'static str],
     ) -> Section<'a> {
-        assert!(self.keys.contains(&name), "a section's name is a key of the table it is in");
+        assert!(
+            self.keys.contains(&name),
+            "a section's name is a key of the table it is in"
+        );
         let table = self.value(name).and_then(|value| {
             let table = value.get_ref().as_table();
             if table.is_none() {
-                source.problem(value.span().start, &format!("expected a section [{name}], got {}", shown(value)));
+                source.problem(
+                    value.span().start,
+                    &format!("expected a section [{name}], got {}", shown(value)),
+                );
             }
             table
         });
@@ -112,7 +140,10 @@ impl<'a> Section<'a> {
         let value = self.value(key)?;
         let parsed = parse(value.get_ref());
         if parsed.is_none() {
-            source.problem(value.span().start, &format!("{key}: expected {expected}, got {}", shown(value)));
+            source.problem(
+                value.span().start,
+                &format!("{key}: expected {expected}, got {}", shown(value)),
+            );
         }
         parsed
     }
@@ -139,23 +170,43 @@ impl<'a> Section<'a> {
     }
 
     /// A list of addresses.
-    pub(super) fn addresses(&self, source: &mut Source<'_>, key: &'static str, example: &str) -> Option<Vec<SocketAddr>> {
-        self.read(source, key, &format!("a list of addresses and ports like [\"{example}\"]"), |value| {
-            value.as_array()?.iter().map(|item| item.get_ref().as_str()?.parse().ok()).collect()
-        })
+    pub(super) fn addresses(
+        &self,
+        source: &mut Source<'_>,
+        key: &'static str,
+        example: &str,
+    ) -> Option<Vec<SocketAddr>> {
+        self.read(
+            source,
+            key,
+            &format!("a list of addresses and ports like [\"{example}\"]"),
+            |value| {
+                value
+                    .as_array()?
+                    .iter()
+                    .map(|item| item.get_ref().as_str()?.parse().ok())
+                    .collect()
+            },
+        )
     }
 
     /// A path; a relative one starts at the file's folder.
     pub(super) fn path(&self, source: &mut Source<'_>, key: &'static str) -> Option<PathBuf> {
         let folder = source.folder();
-        self.read(source, key, "a path", |value| Some(folder.join(not_empty(value.as_str()?)?)))
+        self.read(source, key, "a path", |value| {
+            Some(folder.join(not_empty(value.as_str()?)?))
+        })
     }
 
     /// A list of paths.
     pub(super) fn paths(&self, source: &mut Source<'_>, key: &'static str) -> Option<Vec<PathBuf>> {
         let folder = source.folder();
         self.read(source, key, "a list of paths", |value| {
-            value.as_array()?.iter().map(|item| Some(folder.join(not_empty(item.get_ref().as_str()?)?))).collect()
+            value
+                .as_array()?
+                .iter()
+                .map(|item| Some(folder.join(not_empty(item.get_ref().as_str()?)?)))
+                .collect()
         })
     }
 
