@@ -17,6 +17,7 @@ pub mod receipts;
 pub mod s2s;
 pub mod srv;
 pub mod stanza;
+pub mod stream;
 
 pub use domain::{Domain, ParseDomainError};
 pub use element::{Build, EncodeError, element};

@@ -28,3 +28,5 @@ pub const PING: &str = "urn:xmpp:ping";
 pub const RECEIPTS: &str = "urn:xmpp:receipts";
 /// `xml:lang` and its kin.
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
+/// Stream limits advertisement (XEP-0478).
+pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
