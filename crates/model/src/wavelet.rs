@@ -1,9 +1,11 @@
 //! A wavelet's state: participants and documents at a version.
 
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-use crate::delta::{Timestamp, TransformedDelta};
-use crate::doc::Document;
+use crate::delta::{Timestamp, TransformedDelta, WaveletOp};
+use crate::doc::invert::invert;
+use crate::doc::{DocOp, Document};
 use crate::id::{DocumentId, WaveletName};
 use crate::participant::ParticipantId;
 use crate::version::Version;
@@ -98,8 +100,87 @@ impl Wavelet {
         Self { name, version, participants, documents, creator, created, last_modified }
     }
     /// Applies all operations of a delta or none.
-    pub fn apply(&mut self, _delta: &TransformedDelta) -> Result<(), ApplyDeltaError> {
-        todo!()
+    pub fn apply(&mut self, delta: &TransformedDelta) -> Result<(), ApplyDeltaError> {
+        if delta.applied_at != self.version {
+            return Err(ApplyDeltaError::Version { expected: self.version, given: delta.applied_at });
+        }
+        let mut undo = Undo::default();
+        for (index, op) in delta.ops.iter().enumerate() {
+            let after = self.version.plus(index as u64 + 1);
+            if let Err(error) = self.apply_op(op, delta, after, &mut undo) {
+                self.undo(undo);
+                return Err(error);
+            }
+        }
+        if !delta.ops.is_empty() {
+            if self.creator.is_none() {
+                self.creator = Some(delta.author.clone());
+                self.created = delta.timestamp;
+            }
+            self.last_modified = delta.timestamp;
+            self.version = delta.resulting();
+        }
+        Ok(())
+    }
+
+    fn apply_op<'a>(
+        &mut self,
+        op: &'a WaveletOp,
+        delta: &TransformedDelta,
+        after: Version,
+        undo: &mut Undo<'a>,
+    ) -> Result<(), ApplyDeltaError> {
+        match op {
+            WaveletOp::NoOp => {}
+            WaveletOp::AddParticipant(participant) => {
+                if self.participants.contains(participant) {
+                    return Err(ApplyDeltaError::AlreadyParticipant(participant.clone()));
+                }
+                undo.participants.get_or_insert_with(|| self.participants.clone());
+                self.participants.push(participant.clone());
+            }
+            WaveletOp::RemoveParticipant(participant) => {
+                let at = self.participants.iter().position(|other| other == participant);
+                let at = at.ok_or_else(|| ApplyDeltaError::NoSuchParticipant(participant.clone()))?;
+                undo.participants.get_or_insert_with(|| self.participants.clone());
+                self.participants.remove(at);
+            }
+            WaveletOp::MutateDocument { id, op } => {
+                if let Some((document, metadata)) = self.documents.get_mut(id) {
+                    document.apply(op).map_err(|error| ApplyDeltaError::Document { document: id.clone(), error })?;
+                    undo.operations.push((id, op));
+                    if id.is_worthy() && op.is_worthy() {
+                        undo.metadata.entry(id).or_insert_with(|| Some(metadata.clone()));
+                        metadata.touch(delta, after);
+                    }
+                } else {
+                    let mut document = Document::new();
+                    document.apply(op).map_err(|error| ApplyDeltaError::Document { document: id.clone(), error })?;
+                    undo.metadata.insert(id, None);
+                    self.documents.insert(id.clone(), (document, BlipMetadata::new(delta, after)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what part of a delta did: documents that it made go, operations are undone from the last to the first.
+    fn undo(&mut self, undo: Undo<'_>) {
+        if let Some(participants) = undo.participants {
+            self.participants = participants;
+        }
+        let made: Vec<&DocumentId> = undo.metadata.iter().filter(|(_, before)| before.is_none()).map(|(id, _)| *id).collect();
+        made.iter().for_each(|id| drop(self.documents.remove(*id)));
+        for (id, op) in undo.operations.into_iter().rev() {
+            if let Some((document, _)) = self.documents.get_mut(id) {
+                document.apply(&invert(op)).expect("the inverse of what was just applied fits");
+            }
+        }
+        for (id, before) in undo.metadata {
+            if let (Some((_, metadata)), Some(before)) = (self.documents.get_mut(id), before) {
+                *metadata = before;
+            }
+        }
     }
     /// Its name.
     #[must_use]
@@ -143,6 +224,48 @@ impl Wavelet {
     /// SHA-256 over participants and all documents by id: equal exactly when the states are.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        todo!()
+        let mut hash = Sha256::new();
+        hash.update((self.participants.len() as u64).to_be_bytes());
+        for participant in &self.participants {
+            hash_text(&mut hash, participant.as_str());
+        }
+        for (id, (document, _)) in &self.documents {
+            hash_text(&mut hash, id.as_str());
+            hash.update(document.digest());
+        }
+        hash.finalize().into()
+    }
+}
+
+fn hash_text(hash: &mut Sha256, text: &str) {
+    hash.update((text.len() as u64).to_be_bytes());
+    hash.update(text);
+}
+
+/// What it takes to undo the beginning of a delta.
+#[derive(Default)]
+struct Undo<'a> {
+    participants: Option<Vec<ParticipantId>>,
+    operations: Vec<(&'a DocumentId, &'a DocOp)>,
+    /// Metadata from before, or `None` for a document that the delta made.
+    metadata: BTreeMap<&'a DocumentId, Option<BlipMetadata>>,
+}
+
+impl BlipMetadata {
+    fn new(delta: &TransformedDelta, after: Version) -> Self {
+        Self {
+            author: delta.author.clone(),
+            contributors: vec![delta.author.clone()],
+            last_modified_version: after,
+            last_modified_time: delta.timestamp,
+        }
+    }
+
+    fn touch(&mut self, delta: &TransformedDelta, after: Version) {
+        if !self.contributors.contains(&delta.author) {
+            self.contributors.push(delta.author.clone());
+        }
+        self.last_modified_version = after;
+        self.last_modified_time = delta.timestamp;
     }
 }

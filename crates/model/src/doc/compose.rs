@@ -4,7 +4,7 @@
 //! deletes comes before what `b` inserts.
 
 use crate::doc::normalize::Normalizer;
-use crate::doc::op::{AnnotationBoundary, AttributeChange, Attributes, AttributesUpdate, Component, DocOp, utf16_cmp};
+use crate::doc::op::{AnnotationBoundary, AttributeChange, Attributes, AttributesUpdate, Component, DocOp, item_count, utf16_cmp};
 use crate::doc::text::split_items;
 use crate::doc::update::{OldNew, Update};
 use std::sync::Arc;
@@ -120,7 +120,10 @@ impl<'a> Composer<'a> {
             Component::DeleteCharacters(text) => self.delete_text(text)?,
             Component::DeleteElementStart { kind, attributes } => self.delete_start(kind, attributes)?,
             Component::DeleteElementEnd => match self.take() {
-                Waiting::End => Waiting::Nothing,
+                Waiting::End => {
+                    self.flush();
+                    Waiting::Nothing
+                }
                 Waiting::Retained(count) => {
                     self.flush();
                     self.out.delete_element_end();
@@ -169,12 +172,17 @@ impl<'a> Composer<'a> {
                 self.out.delete_characters(here);
                 Ok(if rest.is_empty() { retained(first - taken) } else { Waiting::Delete(rest) })
             }
+            // COMPAT(wiab): only the lengths count. It matters where operations do not belong together (operations.md §6,
+            // "errors"), and there every copy must come to the same result.
             Waiting::Text(inserted) => {
-                if let Some(rest) = inserted.strip_prefix(text) {
-                    Ok(if rest.is_empty() { Waiting::Nothing } else { Waiting::Text(rest) })
-                } else {
-                    text.strip_prefix(inserted).map(Waiting::Delete).ok_or(ILLEGAL)
-                }
+                self.flush();
+                let (_, rest, taken) = split_items(text, count(inserted));
+                let (_, left, _) = split_items(inserted, taken);
+                Ok(match (left.is_empty(), rest.is_empty()) {
+                    (false, _) => Waiting::Text(left),
+                    (true, false) => Waiting::Delete(rest),
+                    (true, true) => Waiting::Nothing,
+                })
             }
             _ => Err(ILLEGAL),
         }
@@ -187,7 +195,7 @@ impl<'a> Composer<'a> {
                 self.out.delete_element_start(kind, attributes);
                 return Ok(retained(count - 1));
             }
-            Waiting::Start { .. } => {}
+            Waiting::Start { .. } => self.flush(),
             Waiting::Replaced { old, .. } => {
                 self.flush();
                 self.out.delete_element_start(kind, old);
@@ -278,6 +286,10 @@ impl<'a> Composer<'a> {
             }
         }
     }
+}
+
+fn count(text: &str) -> u32 {
+    u32::try_from(item_count(text)).expect("a well-formed operation has less than 2^31 items")
 }
 
 fn retained<'a>(count: u32) -> Waiting<'a> {

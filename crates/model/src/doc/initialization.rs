@@ -70,11 +70,11 @@ pub(crate) fn hash(document: &Document, hash: &mut Sha256) {
     }
 }
 
-pub(crate) fn hash_count(hash: &mut Sha256, count: usize) {
+fn hash_count(hash: &mut Sha256, count: usize) {
     hash.update((count as u64).to_be_bytes());
 }
 
-pub(crate) fn hash_text(hash: &mut Sha256, text: &str) {
+fn hash_text(hash: &mut Sha256, text: &str) {
     hash_count(hash, text.len());
     hash.update(text);
 }

@@ -208,21 +208,26 @@ impl Attributes {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    /// With the new values of an update; its old values are compared.
+    /// With the new values of an update, or `None` where an old value is seen to be wrong.
+    ///
+    /// COMPAT(wiab): it is seen only while an attribute of that or a later name remains (operations.md §6, "errors").
     pub(crate) fn updated(&self, update: &AttributesUpdate) -> Option<Self> {
-        let mut pairs = self.0.clone();
+        let mut pairs = Vec::with_capacity(self.0.len() + update.0.len());
+        let mut rest = self.0.as_slice();
         for change in &update.0 {
-            let at = pairs.binary_search_by(|(name, _)| utf16_cmp(name, &change.name));
-            if at.ok().map(|at| &pairs[at].1) != change.old.as_ref() {
-                return None;
+            let passed = rest.iter().take_while(|(name, _)| utf16_cmp(name, &change.name).is_lt()).count();
+            pairs.extend_from_slice(&rest[..passed]);
+            rest = &rest[passed..];
+            if let Some(((name, value), later)) = rest.split_first() {
+                let here = *name == change.name;
+                if change.old.as_ref() != here.then_some(value) {
+                    return None;
+                }
+                rest = if here { later } else { rest };
             }
-            match (at, &change.new) {
-                (Ok(at), Some(new)) => pairs[at].1 = new.clone(),
-                (Ok(at), None) => drop(pairs.remove(at)),
-                (Err(at), Some(new)) => pairs.insert(at, (change.name.clone(), new.clone())),
-                (Err(_), None) => {}
-            }
+            pairs.extend(change.new.clone().map(|new| (change.name.clone(), new)));
         }
+        pairs.extend_from_slice(rest);
         Some(Self(pairs))
     }
 }
