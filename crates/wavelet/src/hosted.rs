@@ -9,18 +9,22 @@
 //! Bounds: [`UNDER_WAY_MAX`] submissions not yet persisted (further ones are refused as unavailable); the recent records
 //! kept in memory are bounded, and a submission against an older version is refused as unknown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use billow_model::{Delta, Domain, HashedVersion, ParticipantId, Timestamp, Version, Wavelet, WaveletName, WaveletOp};
+use billow_model::{
+    Delta, Domain, HashedVersion, ParticipantId, Timestamp, TransformedDelta, Version, Wavelet, WaveletName, WaveletOp,
+};
 use billow_signing::Verified;
 use billow_wire::exchange::SubmitResponse;
-use billow_wire::{Encoded, SignedDelta};
+use billow_wire::{AppliedDelta, DecodeError, Encoded, SignedDelta};
 use bytes::Bytes;
 
 use crate::access::Readers;
-use crate::limits::Refusal;
-use crate::record::{LoadError, Record, Seal, StoredRecord, Submission};
+use crate::limits::{Refusal, check_size};
+use crate::log::{Log, Signed, SignedMark};
+use crate::placement::{place_local, place_signed};
+use crate::record::{LoadError, Origin, Record, Seal, SignedDigest, StoredRecord, Submission, encode_ops};
 
 /// Submissions applied but not yet persisted.
 pub const UNDER_WAY_MAX: usize = 1_000;
@@ -125,18 +129,28 @@ pub enum Applied {
 #[derive(Debug)]
 pub struct HostedWavelet {
     name: WaveletName,
-    shown: Wavelet,
+    log: Log,
+    outputs: VecDeque<HostedOutput>,
+    /// Tickets of local submissions, by the version their records begin at; answered when persisted.
+    owed: BTreeMap<Version, Vec<u64>>,
+    /// Tickets of remote submissions, by the version their records result in; answered when the seal is persisted.
+    owed_remote: BTreeMap<Version, Vec<u64>>,
+    /// The delta that is being signed.
+    signing: Option<Encoded<Delta>>,
+    /// Seals handed out and not yet persisted, with the domains to be told.
+    sealing: VecDeque<(Arc<Seal>, Vec<Domain>)>,
     sealed: HashedVersion,
-    readers: Readers,
-    waiting: BTreeMap<Version, u64>,
+    /// Seal up to here although no other domain needs it.
+    seal_until: Version,
+    legacy: BTreeSet<Domain>,
+    failed: bool,
 }
 
 impl HostedWavelet {
     /// A wavelet without history.
     #[must_use]
     pub fn new(name: WaveletName) -> Self {
-        let sealed = HashedVersion::zero(&name);
-        Self { shown: Wavelet::new(name.clone()), name, sealed, readers: Readers::default(), waiting: BTreeMap::new() }
+        Self::with_log(Log::new(name, Signed::Known))
     }
 
     /// A wavelet from the store.
@@ -145,19 +159,63 @@ impl HostedWavelet {
     /// reach to the newest; they begin at or before both the snapshot's version and the first record without a seal, and as
     /// much earlier as clients may want to resume from. Without a snapshot they begin at version 0.
     pub fn load(name: WaveletName, snapshot: Option<&[u8]>, records: Vec<StoredRecord>) -> Result<Self, LoadError> {
-        let _ = (name, snapshot, records);
-        todo!()
+        for StoredRecord { record, seal } in &records {
+            if let (Origin::Remote { signed }, None) = (&record.origin, seal) {
+                let damaged = |error: DecodeError| LoadError::Record { at: record.applied_at(), reason: error.to_string() };
+                Encoded::<SignedDelta>::decode(signed.clone()).map_err(damaged)?;
+            }
+        }
+        let mut hosted = Self::with_log(Log::load(name, Signed::Known, snapshot, records)?);
+        hosted.seal_on();
+        Ok(hosted)
+    }
+
+    fn with_log(log: Log) -> Self {
+        Self {
+            name: log.head().name().clone(),
+            sealed: log.chain().clone(),
+            log,
+            outputs: VecDeque::new(),
+            owed: BTreeMap::new(),
+            owed_remote: BTreeMap::new(),
+            signing: None,
+            sealing: VecDeque::new(),
+            seal_until: Version::ZERO,
+            legacy: BTreeSet::new(),
+            failed: false,
+        }
     }
 
     /// Tells the machine something.
     pub fn handle(&mut self, now: Timestamp, input: HostedInput) {
-        let _ = (now, input);
-        todo!()
+        match input {
+            HostedInput::Submit { ticket, submission, author, version, ops } => {
+                match self.submit(now, ticket, submission, author, version, ops) {
+                    Ok(None) => {}
+                    Ok(Some(applied)) => self.outputs.push_back(HostedOutput::Answer { ticket, outcome: Ok(applied) }),
+                    Err(refusal) => self.outputs.push_back(HostedOutput::Answer { ticket, outcome: Err(refusal) }),
+                }
+            }
+            HostedInput::RemoteSubmit { ticket, delta } => match self.submit_signed(now, ticket, delta.into_inner()) {
+                Ok(None) => {}
+                Ok(Some(response)) => self.outputs.push_back(HostedOutput::AnswerRemote { ticket, outcome: Ok(response) }),
+                Err(refusal) => self.outputs.push_back(HostedOutput::AnswerRemote { ticket, outcome: Err(refusal) }),
+            },
+            HostedInput::Persisted { upto } => self.persisted(upto),
+            HostedInput::PersistFailed => self.fail(),
+            HostedInput::Signed { delta } => self.signed(delta),
+            HostedInput::SealPersisted { upto } => self.seal_persisted(upto),
+            HostedInput::LegacyDomains(domains) => self.legacy = domains,
+            HostedInput::SealNow => {
+                self.seal_until = self.log.head().version();
+                self.seal_on();
+            }
+        }
     }
 
     /// Asks for the next thing to do.
     pub fn poll(&mut self) -> Option<HostedOutput> {
-        todo!()
+        self.outputs.pop_front()
     }
 
     /// When the machine wants to be told the time: never, its work is only ever started by inputs.
@@ -169,7 +227,7 @@ impl HostedWavelet {
     /// The wavelet as it is persisted and shown.
     #[must_use]
     pub fn wavelet(&self) -> &Wavelet {
-        &self.shown
+        self.log.shown()
     }
 
     /// Its name.
@@ -187,38 +245,226 @@ impl HostedWavelet {
     /// Who may read which part of the history.
     #[must_use]
     pub fn readers(&self) -> &Readers {
-        &self.readers
+        self.log.readers()
     }
 
     /// The shown records from this version on, if all of them are in memory and it is a boundary between two of them.
     #[must_use]
     pub fn deltas(&self, from: Version) -> Option<Vec<Arc<Record>>> {
-        let _ = from;
-        todo!()
+        let shown = self.log.shown().version();
+        if from > shown { None } else { self.log.records(from, shown) }
     }
 
     /// The persisted seals from this version on, likewise.
     #[must_use]
     pub fn seals(&self, from: Version) -> Option<Vec<Arc<Seal>>> {
-        let _ = from;
-        todo!()
+        self.log.seals(from, self.sealed.version)
     }
 
     /// The persisted state as bytes, for [`HostedWavelet::load`]. Costs as much as the wavelet is large.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
-        todo!()
+        self.log.snapshot(&self.sealed).encode()
     }
 
     /// Whether a store failure has made this machine useless, so that it must be loaded again.
     #[must_use]
     pub fn failed(&self) -> bool {
-        todo!()
+        self.failed
     }
 
     /// Whether nothing is under way: no answer owed, nothing to persist, sign or seal. Only then may it be put away.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
+        self.outputs.is_empty()
+            && self.log.under_way() == 0
+            && self.owed.is_empty()
+            && self.owed_remote.is_empty()
+            && self.signing.is_none()
+            && self.sealing.is_empty()
+    }
+
+    fn submit(
+        &mut self,
+        now: Timestamp,
+        ticket: u64,
+        submission: Submission,
+        author: ParticipantId,
+        version: Version,
+        ops: Vec<WaveletOp>,
+    ) -> Result<Option<Applied>, Refusal> {
+        if self.failed {
+            return Err(Refusal::Unavailable);
+        }
+        if let Some(applied_at) = resent(&self.log, &submission)? {
+            return Ok(self.answer_resend(ticket, applied_at));
+        }
+        if self.log.under_way() >= UNDER_WAY_MAX {
+            return Err(Refusal::Unavailable);
+        }
+        check_size(&ops, encode_ops(version, &author, &ops).len())?;
+        let ops = place_local(&self.log, &author, version, ops, &self.legacy)?;
+        let record = self.apply(now, author, ops, Origin::Local(submission))?;
+        self.owed.entry(record.applied_at()).or_default().push(ticket);
+        Ok(None)
+    }
+
+    fn answer_resend(&mut self, ticket: u64, applied_at: Version) -> Option<Applied> {
+        if applied_at >= self.log.shown().version() {
+            self.owed.entry(applied_at).or_default().push(ticket);
+            return None;
+        }
+        Some(self.log.entry(applied_at).map_or(Applied::Before { applied_at }, |entry| Applied::Record(entry.record.clone())))
+    }
+
+    fn submit_signed(&mut self, now: Timestamp, ticket: u64, signed: Encoded<SignedDelta>) -> Result<Option<SubmitResponse>, Refusal> {
+        if self.failed {
+            return Err(Refusal::Unavailable);
+        }
+        if let Some(mark) = self.log.signed(&SignedDigest::of(signed.bytes())) {
+            let mark = mark.clone();
+            return Ok(self.answer_signed(ticket, mark));
+        }
+        if self.log.under_way() >= UNDER_WAY_MAX {
+            return Err(Refusal::Unavailable);
+        }
+        check_size(&signed.delta.ops, signed.bytes().len())?;
+        let ops = place_signed(&self.log, &signed.delta, &self.legacy)?;
+        let origin = Origin::Remote { signed: signed.bytes().clone() };
+        let record = self.apply(now, signed.delta.author.clone(), ops, origin)?;
+        self.owed_remote.entry(record.resulting()).or_default().push(ticket);
+        Ok(None)
+    }
+
+    /// The same bytes again: the answer is that of the first time, once there is one (protocol.md T21).
+    fn answer_signed(&mut self, ticket: u64, mark: SignedMark) -> Option<SubmitResponse> {
+        let SignedMark { applied_at, operations, timestamp, resulting } = mark;
+        match resulting.filter(|resulting| resulting.version <= self.sealed.version) {
+            Some(resulting) => Some(SubmitResponse { operations_applied: operations, resulting, timestamp }),
+            None => {
+                self.owed_remote.entry(applied_at.plus(u64::from(operations))).or_default().push(ticket);
+                None
+            }
+        }
+    }
+
+    fn apply(&mut self, now: Timestamp, author: ParticipantId, ops: Vec<WaveletOp>, origin: Origin) -> Result<Arc<Record>, Refusal> {
+        let head = self.log.head();
+        let timestamp = now.max(head.last_modified());
+        let delta = TransformedDelta { author, applied_at: head.version(), ops, timestamp };
+        let record = self.log.apply(delta, origin).map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
+        self.outputs.push_back(HostedOutput::Persist(record.clone()));
+        Ok(record)
+    }
+
+    fn persisted(&mut self, upto: Version) {
+        if self.failed {
+            return;
+        }
+        for record in self.log.persisted(upto) {
+            self.outputs.push_back(HostedOutput::Show(record.clone()));
+            for ticket in self.owed.remove(&record.applied_at()).unwrap_or_default() {
+                self.outputs.push_back(HostedOutput::Answer { ticket, outcome: Ok(Applied::Record(record.clone())) });
+            }
+        }
+        let shown = self.log.shown().version();
+        if shown.number() - self.log.chain().version.number() >= UNSEALED_MAX {
+            self.seal_until = shown;
+        }
+        self.seal_on();
+    }
+
+    /// Seals what may be sealed, up to the first delta that has to be signed.
+    fn seal_on(&mut self) {
+        let host = self.name.host();
+        let shared = self.log.readers().domains().any(|(domain, _)| domain != host);
+        while self.signing.is_none() && !self.failed {
+            let Some(record) = self.log.unsealed().filter(|record| record.resulting() <= self.log.shown().version()) else { return };
+            if !shared && record.applied_at() >= self.seal_until {
+                return;
+            }
+            match &record.origin {
+                Origin::Local(_) => {
+                    let TransformedDelta { author, ops, .. } = record.delta.clone();
+                    let delta = Encoded::new(Delta { target: self.log.chain().clone(), author, ops, address_path: Vec::new() });
+                    self.outputs.push_back(HostedOutput::Sign(delta.clone()));
+                    self.signing = Some(delta);
+                }
+                Origin::Remote { signed } => {
+                    let signed = Encoded::decode(signed.clone()).expect("it was read when it came, or when it was loaded");
+                    self.seal(signed);
+                }
+            }
+        }
+    }
+
+    fn signed(&mut self, signed: Encoded<SignedDelta>) {
+        if self.signing.as_ref().is_some_and(|delta| delta.bytes() == signed.delta.bytes()) {
+            self.signing = None;
+            self.seal(signed);
+            self.seal_on();
+        }
+    }
+
+    /// Seals the first unsealed record with its signed delta.
+    fn seal(&mut self, signed: Encoded<SignedDelta>) {
+        let chain = self.log.chain().clone();
+        let entry = self.log.entry(chain.version).expect("what is being sealed is in memory");
+        let applied = seal_of(&entry.record, signed, chain);
+        let (seal, domains) = (Arc::new(applied), entry.domains.clone());
+        self.log.seal(seal.clone());
+        self.outputs.push_back(HostedOutput::PersistSeal(seal.clone()));
+        self.sealing.push_back((seal, domains));
+    }
+
+    fn seal_persisted(&mut self, upto: Version) {
+        while self.sealing.front().is_some_and(|(seal, _)| seal.resulting.version <= upto) {
+            let Some((seal, domains)) = self.sealing.pop_front() else { return };
+            self.sealed = seal.resulting.clone();
+            let response = SubmitResponse {
+                operations_applied: seal.applied.operations_applied,
+                resulting: seal.resulting.clone(),
+                timestamp: seal.applied.timestamp,
+            };
+            self.outputs.push_back(HostedOutput::Sealed { seal, domains });
+            for ticket in self.owed_remote.remove(&response.resulting.version).unwrap_or_default() {
+                self.outputs.push_back(HostedOutput::AnswerRemote { ticket, outcome: Ok(response.clone()) });
+            }
+        }
+    }
+
+    fn fail(&mut self) {
+        self.failed = true;
+        self.signing = None;
+        self.sealing.clear();
+        self.outputs.retain(|output| matches!(output, HostedOutput::Answer { .. } | HostedOutput::AnswerRemote { .. } | HostedOutput::Show(_)));
+        for ticket in std::mem::take(&mut self.owed).into_values().flatten() {
+            self.outputs.push_back(HostedOutput::Answer { ticket, outcome: Err(Refusal::Unavailable) });
+        }
+        for ticket in std::mem::take(&mut self.owed_remote).into_values().flatten() {
+            self.outputs.push_back(HostedOutput::AnswerRemote { ticket, outcome: Err(Refusal::Unavailable) });
+        }
+    }
+}
+
+/// The seal of a record: its applied delta always says where it was applied (protocol.md §2).
+pub(crate) fn seal_of(record: &Record, signed: Encoded<SignedDelta>, applied_at: HashedVersion) -> Seal {
+    let applied = AppliedDelta {
+        signed,
+        applied_at: Some(applied_at.clone()),
+        operations_applied: u32::try_from(record.delta.ops.len()).expect("a delta has at most a thousand operations"),
+        timestamp: record.delta.timestamp,
+    };
+    Seal::new(applied_at, Encoded::new(applied))
+}
+
+/// Where a submission was applied, if it was before.
+pub(crate) fn resent(log: &Log, submission: &Submission) -> Result<Option<Version>, Refusal> {
+    match log.session(&submission.session) {
+        Some(mark) if mark.sequence == submission.sequence => Ok(Some(mark.applied_at)),
+        Some(mark) if mark.sequence > submission.sequence => {
+            log.find(submission).map(|record| Some(record.applied_at())).ok_or(Refusal::OutOfOrder)
+        }
+        _ => Ok(None),
     }
 }

@@ -17,6 +17,7 @@ mod backoff;
 pub mod hosted;
 pub mod limits;
 mod log;
+mod placement;
 pub mod record;
 pub mod reference;
 pub mod remote;

@@ -11,7 +11,10 @@
 //! Bounds: [`PENDING_MAX`] deltas ahead of a gap (the farthest are dropped, their update refused; history brings them),
 //! one history request, [`QUEUE_MAX`] submissions (further ones are refused as unavailable).
 
-use std::collections::BTreeSet;
+mod intake;
+mod outbox;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use billow_model::{Delta, Domain, HashedVersion, ParticipantId, Timestamp, Version, Wavelet, WaveletName, WaveletOp};
@@ -23,7 +26,10 @@ use bytes::Bytes;
 use crate::access::Readers;
 use crate::hosted::Applied;
 use crate::limits::Refusal;
+use crate::log::{Log, Signed};
 use crate::record::{LoadError, Record, Seal, StoredRecord, Submission};
+use intake::Intake;
+use outbox::{Job, Outbox};
 
 /// Deltas that wait for a gap to be closed.
 pub const PENDING_MAX: usize = 64;
@@ -282,7 +288,7 @@ pub struct Evidence {
     pub contradiction: Contradiction,
     /// Where our copy is.
     pub ours: HashedVersion,
-    /// The bytes of the applied delta, as the host gave them.
+    /// The bytes of the applied delta, as the host gave them; empty where a commit notice is the contradiction.
     pub applied: Bytes,
 }
 
@@ -314,6 +320,9 @@ pub enum Contradiction {
     /// The operations do not transform or apply here.
     #[error("it does not apply: {0}")]
     DoesNotApply(String),
+    /// The host has committed another history, or other documents, at a version that we have.
+    #[error("the host has committed something else at version {0}")]
+    Committed(Version),
     /// The time cannot be one.
     #[error("{0} ms since 1970 is no time")]
     Timestamp(i64),
@@ -323,18 +332,22 @@ pub enum Contradiction {
 #[derive(Debug)]
 pub struct RemoteWavelet {
     name: WaveletName,
-    shown: Wavelet,
-    persisted: HashedVersion,
-    readers: Readers,
+    local: BTreeSet<Domain>,
+    legacy: BTreeSet<Domain>,
+    log: Log,
+    outputs: VecDeque<RemoteOutput>,
+    intake: Intake,
+    outbox: Outbox,
+    host_state: HostState,
+    quarantined: bool,
+    failed: bool,
 }
 
 impl RemoteWavelet {
     /// A wavelet that we have nothing of. `local` are the domains of this server's users; `seed` is for the jitter of retries.
     #[must_use]
     pub fn new(name: WaveletName, local: BTreeSet<Domain>, seed: u64) -> Self {
-        let _ = (local, seed);
-        let persisted = HashedVersion::zero(&name);
-        Self { shown: Wavelet::new(name.clone()), name, persisted, readers: Readers::default() }
+        Self::with_log(Log::new(name, Signed::Forgotten), local, seed)
     }
 
     /// A wavelet from the store; `snapshot` and `records` as for [`crate::HostedWavelet::load`], `outgoing` as it was last
@@ -347,31 +360,81 @@ impl RemoteWavelet {
         records: Vec<StoredRecord>,
         outgoing: Option<Outgoing>,
     ) -> Result<Self, LoadError> {
-        let _ = (name, local, seed, snapshot, records, outgoing);
-        todo!()
+        if let Some(bare) = records.iter().find(|stored| stored.seal.is_none()) {
+            return Err(LoadError::Seal { at: bare.record.applied_at() });
+        }
+        let log = Log::load(name, Signed::Forgotten, snapshot, records)?;
+        if log.hashed_head().is_none() {
+            return Err(LoadError::Seal { at: log.chain().version });
+        }
+        let mut remote = Self::with_log(log, local, seed);
+        remote.outbox.resume(outgoing);
+        Ok(remote)
+    }
+
+    fn with_log(log: Log, local: BTreeSet<Domain>, seed: u64) -> Self {
+        let admitted = log.head().version() > Version::ZERO;
+        Self {
+            name: log.head().name().clone(),
+            local,
+            legacy: BTreeSet::new(),
+            log,
+            outputs: VecDeque::new(),
+            intake: Intake::new(admitted, seed),
+            outbox: Outbox::new(seed.rotate_left(32)),
+            host_state: HostState::Reachable,
+            quarantined: false,
+            failed: false,
+        }
     }
 
     /// Tells the machine something.
     pub fn handle(&mut self, now: Timestamp, input: RemoteInput) {
-        let _ = (now, input);
-        todo!()
+        match input {
+            RemoteInput::Update { tag, update } => self.update(now, tag, update.into_inner()),
+            RemoteInput::Verified { check, outcome } => self.verified(now, check, outcome),
+            RemoteInput::SignerFetched { id, outcome } => self.signer_fetched(now, &id, outcome),
+            RemoteInput::History { request, outcome } => self.history(now, request, outcome),
+            RemoteInput::Older { records } => self.older(now, records),
+            RemoteInput::Persisted { upto } => self.persisted(upto),
+            RemoteInput::PersistFailed => self.fail(),
+            RemoteInput::Submit { ticket, submission, author, version, ops } => {
+                match self.submit(now, ticket, Job::new(submission, author, version, ops)) {
+                    Ok(None) => {}
+                    Ok(Some(applied)) => self.answer(ticket, Ok(applied)),
+                    Err(refusal) => self.answer(ticket, Err(refusal)),
+                }
+            }
+            RemoteInput::Signed { delta } => self.signed(delta),
+            RemoteInput::OutgoingPersisted => self.outgoing_persisted(now),
+            RemoteInput::SubmitAnswered { attempt, outcome } => self.submit_answered(now, attempt, outcome),
+            RemoteInput::HostSpoke => self.host_spoke(now),
+            RemoteInput::LegacyDomains(domains) => self.legacy = domains,
+            RemoteInput::Tick => {
+                self.tick_intake(now);
+                self.tick_outbox(now);
+            }
+        }
     }
 
     /// Asks for the next thing to do.
     pub fn poll(&mut self) -> Option<RemoteOutput> {
-        todo!()
+        self.outputs.pop_front()
     }
 
     /// When the machine wants a [`RemoteInput::Tick`].
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        todo!()
+        if self.failed || self.quarantined {
+            return None;
+        }
+        [self.intake_deadline(), self.outbox.deadline()].into_iter().flatten().min()
     }
 
     /// The wavelet as it is persisted and shown.
     #[must_use]
     pub fn wavelet(&self) -> &Wavelet {
-        &self.shown
+        self.log.shown()
     }
 
     /// Its name.
@@ -382,56 +445,129 @@ impl RemoteWavelet {
 
     /// The hashed version of [`RemoteWavelet::wavelet`].
     #[must_use]
-    pub fn sealed(&self) -> &HashedVersion {
-        &self.persisted
+    pub fn sealed(&self) -> HashedVersion {
+        let version = self.log.shown().version();
+        let hash = self.log.hash(version).expect("the shown version is a sealed boundary in memory").clone();
+        HashedVersion { version, hash }
     }
 
     /// The domains that take part, as far as we know.
     #[must_use]
     pub fn readers(&self) -> &Readers {
-        &self.readers
+        self.log.readers()
     }
 
     /// Whether the wavelet is, or is about to be, in the store. If not, dropping the machine forgets it without a trace.
     #[must_use]
     pub fn is_admitted(&self) -> bool {
-        todo!()
+        self.intake.is_admitted()
+    }
+
+    /// Whether a contradiction has ended the following of the host.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantined
     }
 
     /// The shown records from this version on, if all of them are in memory and it is a boundary between two of them.
     #[must_use]
     pub fn deltas(&self, from: Version) -> Option<Vec<Arc<Record>>> {
-        let _ = from;
-        todo!()
+        let shown = self.log.shown().version();
+        if from > shown { None } else { self.log.records(from, shown) }
     }
 
     /// Submissions of our users that the host has not yet taken.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        todo!()
+        self.outbox.len()
     }
 
     /// Whether the host takes our submissions.
     #[must_use]
     pub fn host_state(&self) -> &HostState {
-        todo!()
+        &self.host_state
     }
 
     /// The persisted state as bytes, for [`RemoteWavelet::load`]. Costs as much as the wavelet is large.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
-        todo!()
+        self.log.snapshot(&self.sealed()).encode()
     }
 
     /// Whether a store failure has made this machine useless, so that it must be loaded again.
     #[must_use]
     pub fn failed(&self) -> bool {
-        todo!()
+        self.failed
     }
 
     /// Whether nothing is under way, so that it may be put away.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        todo!()
+        self.outputs.is_empty() && self.log.under_way() == 0 && self.intake.is_idle() && self.outbox.len() == 0
+    }
+
+    fn answer(&mut self, ticket: u64, outcome: Result<Applied, Refusal>) {
+        self.outputs.push_back(RemoteOutput::Answer { ticket, outcome });
+    }
+
+    fn persisted(&mut self, upto: Version) {
+        if self.failed {
+            return;
+        }
+        for record in self.log.persisted(upto) {
+            self.outputs.push_back(RemoteOutput::Show(record.clone()));
+            for ticket in self.outbox.owed(record.applied_at()) {
+                self.answer(ticket, Ok(Applied::Record(record.clone())));
+            }
+        }
+        self.send_receipts();
+    }
+
+    fn host_spoke(&mut self, now: Timestamp) {
+        self.set_host_state(HostState::Reachable);
+        self.host_spoke_to_intake(now);
+        self.host_spoke_to_outbox(now);
+    }
+
+    fn host_silent(&mut self, now: Timestamp, next_try: Timestamp, reason: &str) {
+        let since = match &self.host_state {
+            HostState::Waiting { since, .. } => *since,
+            HostState::Reachable => now,
+        };
+        self.set_host_state(HostState::Waiting { since, next_try, reason: reason.to_owned() });
+    }
+
+    fn set_host_state(&mut self, state: HostState) {
+        if self.host_state != state {
+            self.host_state = state.clone();
+            self.outputs.push_back(RemoteOutput::HostState(state));
+        }
+    }
+
+    fn quarantine(&mut self, contradiction: Contradiction, applied: Bytes) {
+        self.quarantined = true;
+        let ours = self.log.chain().clone();
+        self.refuse_updates(&UpdateRefusal::Contradiction(contradiction.to_string()));
+        self.outputs.push_back(RemoteOutput::Quarantined(Box::new(Evidence { contradiction, ours, applied })));
+        self.abandon_submissions(&Refusal::HostRefused(UpdateRefusal::Quarantined.to_string()));
+    }
+
+    fn fail(&mut self) {
+        self.failed = true;
+        let done = |output: &RemoteOutput| {
+            matches!(
+                output,
+                RemoteOutput::Show(_)
+                    | RemoteOutput::Answer { .. }
+                    | RemoteOutput::Receipt { .. }
+                    | RemoteOutput::Refuse { .. }
+                    | RemoteOutput::Quarantined(_)
+            )
+        };
+        self.outputs.retain(done);
+        self.refuse_updates(&UpdateRefusal::Unavailable);
+        for ticket in self.outbox.all_tickets() {
+            self.answer(ticket, Err(Refusal::Unavailable));
+        }
     }
 }

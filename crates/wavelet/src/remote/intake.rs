@@ -1,0 +1,439 @@
+//! What the host says: put in order, completed from its history, verified and applied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use billow_model::{HashedVersion, Timestamp, Version, WaveletOp};
+use billow_signing::Verified;
+use billow_wire::exchange::{CommitNotice, WaveletUpdate};
+use billow_wire::{AppliedDelta, Encoded, SignedDelta, SignerId};
+
+use super::{Contradiction, HISTORY_BYTES, PENDING_MAX, RemoteOutput, RemoteWavelet, UpdateRefusal, Verification};
+use crate::backoff::{Backoff, HISTORY_MS};
+use crate::placement::{Replayed, replay};
+use crate::record::{Origin, Seal, StoredRecord};
+
+/// Updates that wait to be receipted; of more, the oldest are forgotten and the host sends them again.
+const UPDATES_MAX: usize = 256;
+/// Versions are kept in doubles by some peers.
+const VERSION_MAX: u64 = 1 << 52;
+/// After this long without an answer a request is taken for lost, ms. The driver has shorter timeouts of its own.
+const REQUEST_MS: i64 = 60_000;
+/// How long the effect of a submission may lag behind its answer before history is asked for it, ms.
+const ECHO_MS: i64 = 1_000;
+
+#[derive(Debug)]
+pub(super) struct Intake {
+    /// By the version they are applied at.
+    pending: BTreeMap<Version, Pending>,
+    updates: Vec<Update>,
+    /// Whether a verified delta has added a user of ours.
+    admitted: bool,
+    checks: u64,
+    checking: Option<(u64, Version)>,
+    fetching: Option<Fetching>,
+    /// The signer fetched last, so that one who stays unknown all the same is not fetched for ever.
+    fetched: Option<SignerId>,
+    loading_older: bool,
+    requests: u64,
+    request: Option<(u64, Timestamp)>,
+    /// The newest version the host is known to have, and when to ask for it if it has not come.
+    ahead: Option<(HashedVersion, Timestamp)>,
+    /// No request for history before then.
+    stalled: Option<Stall>,
+    backoff: Backoff,
+}
+
+#[derive(Debug)]
+struct Pending {
+    applied: Encoded<AppliedDelta>,
+    verified: Option<Verified<Encoded<SignedDelta>>>,
+    /// The update it came in; `None` for history.
+    tag: Option<u64>,
+}
+
+/// An update whose receipt is owed once this version is durable.
+#[derive(Debug)]
+struct Update {
+    tag: u64,
+    needs: Version,
+}
+
+#[derive(Debug)]
+struct Fetching {
+    id: SignerId,
+    delta: Version,
+    since: Timestamp,
+}
+
+#[derive(Debug)]
+struct Stall {
+    until: Timestamp,
+    /// Whether a word from the host makes another try worth while: it was not reachable.
+    silent: bool,
+}
+
+impl Intake {
+    pub(super) fn new(admitted: bool, seed: u64) -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            updates: Vec::new(),
+            admitted,
+            checks: 0,
+            checking: None,
+            fetching: None,
+            fetched: None,
+            loading_older: false,
+            requests: 0,
+            request: None,
+            ahead: None,
+            stalled: None,
+            backoff: Backoff::new(HISTORY_MS, seed),
+        }
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        self.admitted
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.updates.is_empty() && self.ahead.is_none() && self.request.is_none()
+    }
+}
+
+impl RemoteWavelet {
+    pub(super) fn update(&mut self, now: Timestamp, tag: u64, update: WaveletUpdate) {
+        let WaveletUpdate { deltas, commit, .. } = update;
+        let refusal = if self.failed {
+            Some(UpdateRefusal::Unavailable)
+        } else if self.quarantined {
+            Some(UpdateRefusal::Quarantined)
+        } else if deltas.iter().any(|delta| delta.resulting().number() > VERSION_MAX) {
+            Some(UpdateRefusal::Contradiction("a version beyond 2^52".to_owned()))
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            self.outputs.push_back(RemoteOutput::Refuse { tag, reason });
+            return;
+        }
+        self.host_spoke(now);
+        let needs = deltas.iter().map(|delta| delta.resulting()).max().unwrap_or(Version::ZERO);
+        self.intake.updates.push(Update { tag, needs });
+        if self.intake.updates.len() > UPDATES_MAX {
+            self.intake.updates.remove(0);
+        }
+        for applied in deltas {
+            self.keep(applied, Some(tag));
+        }
+        self.drop_farthest();
+        if let Some(commit) = commit {
+            self.committed(now, commit);
+        }
+        self.proceed(now);
+        self.send_receipts();
+    }
+
+    pub(super) fn history(&mut self, now: Timestamp, request: u64, outcome: Result<Vec<Encoded<AppliedDelta>>, String>) {
+        if self.intake.request.is_none_or(|(current, _)| current != request) || self.quarantined || self.failed {
+            return;
+        }
+        self.intake.request = None;
+        match outcome {
+            Ok(deltas) => {
+                let head = self.log.head().version();
+                if deltas.iter().any(|delta| delta.applied_at().version == head) {
+                    deltas.into_iter().for_each(|applied| self.keep(applied, None));
+                } else {
+                    // protocol.md T3: an answer without progress must not make us ask again at once.
+                    let until = self.intake.backoff.failed(now);
+                    self.intake.stalled = Some(Stall { until, silent: false });
+                }
+            }
+            Err(reason) => {
+                let until = self.intake.backoff.failed(now);
+                self.intake.stalled = Some(Stall { until, silent: true });
+                self.host_silent(now, until, &reason);
+            }
+        }
+        self.proceed(now);
+    }
+
+    pub(super) fn verified(&mut self, now: Timestamp, check: u64, outcome: Verification) {
+        let Some((_, version)) = self.intake.checking.take_if(|(current, _)| *current == check) else { return };
+        match outcome {
+            Verification::Good(signed) => {
+                if let Some(pending) = self.intake.pending.get_mut(&version)
+                    && pending.applied.signed.bytes() == signed.bytes()
+                {
+                    pending.verified = Some(signed);
+                    self.intake.admitted = true;
+                }
+            }
+            Verification::UnknownSigner(id) => self.fetch_signer(now, id, version),
+            Verification::Bad(reason) => self.drop_pending(now, version, &UpdateRefusal::BadSignature(reason)),
+        }
+        self.proceed(now);
+    }
+
+    pub(super) fn signer_fetched(&mut self, now: Timestamp, id: &SignerId, outcome: Result<(), String>) {
+        let Some(fetching) = self.intake.fetching.take_if(|fetching| fetching.id == *id) else { return };
+        match outcome {
+            Ok(()) => self.intake.fetched = Some(fetching.id),
+            Err(reason) => self.signer_unknown(now, fetching.delta, reason),
+        }
+        self.proceed(now);
+    }
+
+    pub(super) fn older(&mut self, now: Timestamp, records: Vec<StoredRecord>) {
+        if std::mem::take(&mut self.intake.loading_older) && !self.log.extend_back(records) {
+            // Our own store has a hole. Nothing can be said about the host; loading again will say what is wrong.
+            self.fail();
+        }
+        self.proceed(now);
+    }
+
+    pub(super) fn host_spoke_to_intake(&mut self, now: Timestamp) {
+        if self.intake.stalled.take_if(|stall| stall.silent).is_some() {
+            self.proceed(now);
+        }
+    }
+
+    pub(super) fn tick_intake(&mut self, now: Timestamp) {
+        let late = |since: Timestamp| now.0.saturating_sub(since.0) >= REQUEST_MS;
+        if let Some((request, _)) = self.intake.request.filter(|(_, since)| late(*since)) {
+            self.history(now, request, Err("no answer to a request for history".to_owned()));
+        }
+        if let Some(id) = self.intake.fetching.as_ref().filter(|fetching| late(fetching.since)).map(|fetching| fetching.id.clone()) {
+            self.signer_fetched(now, &id, Err("no answer to a request for a signer".to_owned()));
+        }
+        self.proceed(now);
+    }
+
+    pub(super) fn intake_deadline(&self) -> Option<Timestamp> {
+        let after = |since: Timestamp| Timestamp(since.0.saturating_add(REQUEST_MS));
+        if let Some(fetching) = &self.intake.fetching {
+            return Some(after(fetching.since));
+        }
+        if let Some((_, since)) = self.intake.request {
+            return Some(after(since));
+        }
+        if self.intake.loading_older || self.intake.checking.is_some() {
+            return None;
+        }
+        let gap = self.intake.admitted && !self.intake.pending.is_empty();
+        let ahead = self.intake.ahead.as_ref().filter(|_| self.intake.admitted).map(|(_, from)| *from);
+        let from = if gap { Some(Timestamp(0)) } else { ahead }?;
+        Some(self.intake.stalled.as_ref().map_or(from, |stall| stall.until.max(from)))
+    }
+
+    /// Takes note of a version that the host must have, because it has answered so.
+    pub(super) fn expect_echo(&mut self, now: Timestamp, resulting: HashedVersion) {
+        self.look_ahead(resulting, Timestamp(now.0.saturating_add(ECHO_MS)));
+    }
+
+    pub(super) fn send_receipts(&mut self) {
+        let shown = self.log.shown().version();
+        let outputs = &mut self.outputs;
+        self.intake.updates.retain(|update| {
+            if update.needs <= shown {
+                outputs.push_back(RemoteOutput::Receipt { tag: update.tag });
+            }
+            update.needs > shown
+        });
+    }
+
+    /// Refuses all updates that are not yet receipted, and forgets what they brought.
+    pub(super) fn refuse_updates(&mut self, reason: &UpdateRefusal) {
+        self.intake.pending.clear();
+        self.intake.checking = None;
+        for update in std::mem::take(&mut self.intake.updates) {
+            self.outputs.push_back(RemoteOutput::Refuse { tag: update.tag, reason: reason.clone() });
+        }
+    }
+
+    fn keep(&mut self, applied: Encoded<AppliedDelta>, tag: Option<u64>) {
+        let version = applied.applied_at().version;
+        if version >= self.log.head().version() {
+            self.intake.pending.entry(version).or_insert(Pending { applied, verified: None, tag });
+        }
+    }
+
+    /// Drops the deltas farthest ahead of the gap; the history will bring them again.
+    fn drop_farthest(&mut self) {
+        while self.intake.pending.values().filter(|pending| pending.tag.is_some()).count() > PENDING_MAX {
+            let farthest = self.intake.pending.iter().rev().find(|(_, pending)| pending.tag.is_some());
+            let Some((version, tag)) = farthest.map(|(version, pending)| (*version, pending.tag)) else { return };
+            self.intake.pending.remove(&version);
+            self.refuse_update(tag, &UpdateRefusal::TooManyPending);
+        }
+    }
+
+    fn refuse_update(&mut self, tag: Option<u64>, reason: &UpdateRefusal) {
+        let outputs = &mut self.outputs;
+        self.intake.updates.retain(|update| {
+            let refused = Some(update.tag) == tag;
+            if refused {
+                outputs.push_back(RemoteOutput::Refuse { tag: update.tag, reason: reason.clone() });
+            }
+            !refused
+        });
+    }
+
+    fn committed(&mut self, now: Timestamp, commit: CommitNotice) {
+        let CommitNotice { version, hash, digest } = commit;
+        let head = self.log.head();
+        let documents_differ = head.version() == version && digest.is_some_and(|digest| digest != head.digest());
+        let history_differs = hash.as_ref().is_some_and(|theirs| self.log.hash(version).is_some_and(|ours| ours != theirs));
+        if documents_differ || history_differs {
+            self.quarantine(Contradiction::Committed(version), bytes::Bytes::new());
+        } else if let Some(hash) = hash.filter(|_| version.number() <= VERSION_MAX) {
+            self.look_ahead(HashedVersion { version, hash }, now);
+        }
+    }
+
+    fn look_ahead(&mut self, version: HashedVersion, from: Timestamp) {
+        let known = self.intake.ahead.as_ref().map_or(self.log.head().version(), |(ahead, _)| ahead.version);
+        if version.version > known {
+            self.intake.ahead = Some((version, from));
+        }
+    }
+
+    /// Goes on until something must be waited for.
+    fn proceed(&mut self, now: Timestamp) {
+        while !self.quarantined
+            && !self.failed
+            && self.intake.checking.is_none()
+            && self.intake.fetching.is_none()
+            && !self.intake.loading_older
+        {
+            let head = self.log.head().version();
+            self.intake.pending = self.intake.pending.split_off(&head);
+            self.intake.ahead.take_if(|(ahead, _)| ahead.version <= head);
+            if !self.intake.admitted {
+                self.check_admission(now);
+                return;
+            }
+            let Some((&version, first)) = self.intake.pending.first_key_value() else {
+                if let Some((ahead, from)) = self.intake.ahead.clone()
+                    && from <= now
+                {
+                    self.fetch_history(now, ahead);
+                }
+                return;
+            };
+            if version > head {
+                let to = first.applied.applied_at().clone();
+                self.fetch_history(now, to);
+                return;
+            }
+            if first.verified.is_some() {
+                self.apply(now, version);
+            } else {
+                self.verify(now, version);
+            }
+        }
+    }
+
+    /// A wavelet is taken in only for a verified delta that adds a user of ours (hardening.md R-10).
+    fn check_admission(&mut self, now: Timestamp) {
+        let adds_ours = |op: &WaveletOp| matches!(op, WaveletOp::AddParticipant(who) if self.local.contains(&who.domain()));
+        let invitation = self.intake.pending.iter().find(|(_, pending)| pending.applied.signed.delta.ops.iter().any(adds_ours));
+        match invitation.map(|(version, _)| *version) {
+            Some(version) => self.verify(now, version),
+            None => {
+                self.intake.ahead = None;
+                self.refuse_updates(&UpdateRefusal::NoLocalParticipant);
+            }
+        }
+    }
+
+    fn verify(&mut self, now: Timestamp, version: Version) {
+        let Some(pending) = self.intake.pending.get(&version) else { return };
+        self.intake.checks += 1;
+        let check = self.intake.checks;
+        self.intake.checking = Some((check, version));
+        let at = pending.applied.timestamp.min(now);
+        self.outputs.push_back(RemoteOutput::Verify { check, delta: pending.applied.signed.clone(), at });
+    }
+
+    fn fetch_signer(&mut self, now: Timestamp, id: SignerId, version: Version) {
+        if self.intake.fetched.take_if(|fetched| *fetched == id).is_some() {
+            self.signer_unknown(now, version, "its chain does not help".to_owned());
+            return;
+        }
+        let Some(pending) = self.intake.pending.get(&version) else { return };
+        let at = resulting(&pending.applied);
+        let time = pending.applied.timestamp.min(now);
+        self.intake.fetching = Some(Fetching { id: id.clone(), delta: version, since: now });
+        self.outputs.push_back(RemoteOutput::FetchSigner { id, at, time });
+    }
+
+    /// The delta is let go, and asked for again later.
+    fn signer_unknown(&mut self, now: Timestamp, version: Version, reason: String) {
+        if let Some(pending) = self.intake.pending.get(&version).filter(|_| self.intake.admitted) {
+            let at = resulting(&pending.applied);
+            self.look_ahead(at, now);
+        }
+        self.drop_pending(now, version, &UpdateRefusal::UnknownSigner(reason));
+        let until = self.intake.backoff.failed(now);
+        self.intake.stalled = Some(Stall { until, silent: false });
+    }
+
+    fn drop_pending(&mut self, now: Timestamp, version: Version, reason: &UpdateRefusal) {
+        let Some(pending) = self.intake.pending.remove(&version) else { return };
+        match pending.tag {
+            Some(tag) => self.refuse_update(Some(tag), reason),
+            None => {
+                let until = self.intake.backoff.failed(now);
+                self.intake.stalled = Some(Stall { until, silent: false });
+            }
+        }
+    }
+
+    fn fetch_history(&mut self, now: Timestamp, to: HashedVersion) {
+        let stalled = self.intake.stalled.as_ref().is_some_and(|stall| stall.until > now);
+        if self.intake.request.is_some() || stalled {
+            return;
+        }
+        let from = self.log.hashed_head().expect("every record of a replica has its seal").clone();
+        self.look_ahead(to.clone(), now);
+        self.intake.stalled = None;
+        self.intake.requests += 1;
+        let request = self.intake.requests;
+        self.intake.request = Some((request, now));
+        self.outputs.push_back(RemoteOutput::FetchHistory { request, from, to, limit: HISTORY_BYTES });
+    }
+
+    /// Applies the verified delta that is next in the history.
+    fn apply(&mut self, now: Timestamp, version: Version) {
+        let Some(Pending { applied, verified: Some(signed), tag }) = self.intake.pending.remove(&version) else { return };
+        let delta = match replay(&self.log, &applied, signed.get()) {
+            Ok(Replayed::Delta(delta)) => delta,
+            Ok(Replayed::NeedsOlder(from)) => {
+                self.intake.loading_older = true;
+                self.outputs.push_back(RemoteOutput::LoadOlder { from, to: self.log.base() });
+                self.intake.pending.insert(version, Pending { applied, verified: Some(signed), tag });
+                return;
+            }
+            Err(contradiction) => return self.quarantine(contradiction, applied.bytes().clone()),
+        };
+        let own = self.outbox.recognise(signed.get());
+        let origin = own.clone().map_or_else(|| Origin::Remote { signed: signed.get().bytes().clone() }, Origin::Local);
+        let record = match self.log.apply(delta, origin) {
+            Ok(record) => record,
+            Err(error) => return self.quarantine(Contradiction::DoesNotApply(error.to_string()), applied.bytes().clone()),
+        };
+        let seal = Arc::new(Seal::new(self.log.chain().clone(), applied));
+        self.log.seal(seal.clone());
+        self.intake.backoff.succeeded();
+        self.intake.stalled = None;
+        self.outputs.push_back(RemoteOutput::Persist { record: record.clone(), seal, outgoing: own.clone() });
+        self.outbox_followed(now, &record, own.is_some());
+    }
+}
+
+/// The hashed version that an applied delta claims to lead to.
+fn resulting(applied: &Encoded<AppliedDelta>) -> HashedVersion {
+    applied.applied_at().next(applied.bytes(), u64::from(applied.operations_applied))
+}
