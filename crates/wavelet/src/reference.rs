@@ -12,7 +12,7 @@ use billow_wire::{AppliedDelta, Encoded, SignedDelta};
 
 use crate::access::may_write;
 use crate::hosted::seal_of;
-use crate::limits::Refusal;
+use crate::limits::{Refusal, check_size, has_astral_text};
 use crate::log::{Carried, Log, Signed};
 use crate::placement::{Replayed, check_target, place_signed, replay};
 use crate::record::{Origin, Record, Seal};
@@ -50,21 +50,33 @@ impl ReferenceHost {
         self.0.chain()
     }
 
-    /// What a Billow host would make of the delta: the operations as applied.
-    pub fn place_like_billow(&self, signed: &SignedDelta) -> Result<Vec<WaveletOp>, Refusal> {
-        place_signed(&self.0, &signed.delta, &BTreeSet::new())
+    /// What a Billow host would make of the delta: the operations as applied. The wavelet stays as it is.
+    pub fn place_like_billow(&self, signed: &Encoded<SignedDelta>) -> Result<Vec<WaveletOp>, Refusal> {
+        check_size(&signed.delta.ops, signed.bytes().len())?;
+        let ops = place_signed(&self.0, &signed.delta, &BTreeSet::new())?;
+        let mut trial = self.0.head().clone();
+        let timestamp = trial.last_modified();
+        let delta = TransformedDelta { author: signed.delta.author.clone(), applied_at: trial.version(), ops, timestamp };
+        trial.apply(&delta).map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
+        Ok(delta.ops)
     }
 
     /// Submits a delta as the reference's host takes it.
     pub fn submit(&mut self, signed: Encoded<SignedDelta>, now: Timestamp) -> Result<Outcome, Refusal> {
         let delta = signed.delta.value().clone();
         let author = delta.author;
+        let participants = self.0.head().participants();
         let empty = self.0.head().version() == Version::ZERO;
-        if !empty && !may_write(self.0.head().participants(), &author) {
+        // The reference's hole: with `@host` on the wavelet it lets anybody in, of any domain (protocol.md T16).
+        let open = participants.iter().any(|one| one.name().is_empty() && one.domain() == *self.0.head().name().host());
+        if !empty && !open && !may_write(participants, &author) {
             return Err(Refusal::NotParticipant(author));
         }
         if delta.ops.is_empty() {
             return Err(Refusal::NoOperations);
+        }
+        if has_astral_text(&delta.ops) {
+            return Err(Refusal::LegacyPeer(self.0.head().name().host().clone()));
         }
         check_target(&self.0, &delta.target)?;
         let not_transformed = |error: billow_model::transform::TransformError| Refusal::DoesNotApply(error.to_string());
