@@ -133,13 +133,23 @@ export class Document {
    */
   deletion(from: number, to: number): OpComponent[] {
     const writer = new OpWriter();
+    writer.retain(from);
+    this.writeDeletion(writer, from, to);
+    writer.retain(this.length - to);
+    return writer.finish();
+  }
+
+  /** As {@link deletion}, without the retains around. */
+  writeDeletion(writer: OpWriter, from: number, to: number): void {
     const left = this.annotations(from - 1);
     const open = new Set<string>();
-    writer.retain(from);
     for (const segment of this.segments(from, to)) {
       const change = differing(segment.annotations, left);
       const keys = new Set(change.map((c) => c.key));
-      writer.boundary([...open].filter((key) => !keys.has(key)), change);
+      writer.boundary(
+        [...open].filter((key) => !keys.has(key)),
+        change,
+      );
       for (const key of open) if (!keys.has(key)) open.delete(key);
       for (const key of keys) open.add(key);
       if (segment.kind === "text") writer.deleteCharacters(segment.text);
@@ -147,8 +157,6 @@ export class Document {
       else writer.push({ deleteElementEnd: true });
     }
     writer.boundary([...open], []);
-    writer.retain(this.length - to);
-    return writer.finish();
   }
 }
 

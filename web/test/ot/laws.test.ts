@@ -1,0 +1,147 @@
+/** Laws that hold for all documents and operations. */
+
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { compose } from "../../src/ot/compose";
+import { diff } from "../../src/ot/diff";
+import { Document } from "../../src/ot/document";
+import { invert } from "../../src/ot/invert";
+import { itemCount, itemOffset, splitItems, unitOffset } from "../../src/ot/items";
+import { normalize } from "../../src/ot/normalize";
+import { inputLength, outputLength } from "../../src/ot/op";
+import { transform } from "../../src/ot/transform";
+import { checkWellFormed } from "../../src/ot/wellformed";
+import { type Pick, randomDocument, randomOp } from "./generate";
+
+const runs = { numRuns: Number(process.env["BILLOW_RUNS"] ?? 1500) };
+
+/** Checks a law with choices that fast-check makes and shrinks. */
+function law(name: string, check: (pick: Pick) => void): void {
+  it(name, () => {
+    fc.assert(
+      fc.property(fc.gen(), (g) => check((n) => g(fc.nat, { max: n - 1 }))),
+      runs,
+    );
+  });
+}
+
+describe("operations", () => {
+  law("a document survives being written as an operation", (pick) => {
+    const document = randomDocument(pick);
+    expect(Document.from(document.toOp()).toOp()).toEqual(document.toOp());
+  });
+
+  law("lengths are those of the documents, in items", (pick) => {
+    const document = randomDocument(pick);
+    const op = randomOp(pick, document);
+    checkWellFormed(op);
+    expect(inputLength(op)).toBe(document.length);
+    expect(outputLength(op)).toBe(document.apply(op).length);
+  });
+
+  law("TP1: both orders give the same document", (pick) => {
+    const document = randomDocument(pick);
+    const client = randomOp(pick, document);
+    const server = randomOp(pick, document);
+    const result = transform(client, server);
+    const one = document.apply(client).apply(result.server);
+    const other = document.apply(server).apply(result.client);
+    expect(one.toOp()).toEqual(other.toOp());
+  });
+
+  law("a composition does what its parts do one after the other", (pick) => {
+    const document = randomDocument(pick);
+    const a = randomOp(pick, document);
+    const middle = document.apply(a);
+    const b = randomOp(pick, middle);
+    expect(document.apply(compose(a, b)).toOp()).toEqual(middle.apply(b).toOp());
+  });
+
+  law("composition is associative in effect", (pick) => {
+    const document = randomDocument(pick);
+    const a = randomOp(pick, document);
+    const b = randomOp(pick, document.apply(a));
+    const c = randomOp(pick, document.apply(a).apply(b));
+    const left = document.apply(compose(compose(a, b), c));
+    expect(left.toOp()).toEqual(document.apply(compose(a, compose(b, c))).toOp());
+  });
+
+  law("an inverse takes its operation back, and is its own inverse's inverse", (pick) => {
+    const document = randomDocument(pick);
+    const op = randomOp(pick, document);
+    expect(document.apply(op).apply(invert(op)).toOp()).toEqual(document.toOp());
+    expect(invert(invert(op))).toEqual(op);
+  });
+
+  law("normal form does the same, and has a normal form of its own", (pick) => {
+    const document = randomDocument(pick);
+    const op = randomOp(pick, document);
+    const normal = normalize(op);
+    expect(document.apply(normal).toOp()).toEqual(document.apply(op).toOp());
+    expect(normalize(normal)).toEqual(normal);
+  });
+
+  law("a difference leads from one document to the other", (pick) => {
+    const from = randomDocument(pick);
+    const to = pick(2) === 0 ? from.apply(randomOp(pick, from)) : randomDocument(pick);
+    const way = diff(from, to);
+    if (way === null) expect(from.toOp()).toEqual(to.toOp());
+    else expect(from.apply(way).toOp()).toEqual(to.toOp());
+  });
+
+  law("what does not fit is refused and changes nothing", (pick) => {
+    const document = randomDocument(pick);
+    const before = document.toOp();
+    const op = randomOp(pick, randomDocument(pick));
+    try {
+      document.apply(op);
+    } catch {
+      // refused
+    }
+    expect(document.toOp()).toEqual(before);
+  });
+});
+
+describe("items", () => {
+  it("are code points, whatever the browser counts", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "binary" }), fc.nat(), (text, n) => {
+        const items = [...text];
+        expect(itemCount(text)).toBe(items.length);
+        const at = n % (items.length + 1);
+        expect(splitItems(text, at)).toEqual([items.slice(0, at).join(""), items.slice(at).join("")]);
+        expect(itemOffset(text, unitOffset(text, at))).toBe(at);
+      }),
+    );
+  });
+});
+
+describe("names that mean something to JavaScript", () => {
+  const keys = ["__proto__", "constructor", "hasOwnProperty", "toString"];
+
+  it("are plain data as annotation keys, attributes and element types", () => {
+    let document = Document.empty;
+    for (const key of keys) {
+      document = document.apply([
+        { annotationBoundary: { end: [], change: [{ key, old: null, new: "1" }] } },
+        { elementStart: { type: key, attributes: [[key, "2"]] } },
+        { elementEnd: true },
+        { annotationBoundary: { end: [key], change: [] } },
+        ...(document.length > 0 ? [{ retain: document.length }] : []),
+      ]);
+    }
+    expect(document.length).toBe(8);
+    expect([...document.annotations(0)]).toEqual([["toString", "1"]]);
+    expect(document.item(6)).toEqual({ type: "__proto__", attributes: [["__proto__", "2"]] });
+    expect(Document.from(JSON.parse(JSON.stringify(document.toOp()))).toOp()).toEqual(document.toOp());
+    const other = transform(
+      [{ annotationBoundary: { end: [], change: [{ key: "__proto__", old: null, new: "x" }] } }, { retain: 6 },
+       { annotationBoundary: { end: [], change: [{ key: "__proto__", old: "1", new: "x" }] } }, { retain: 2 },
+       { annotationBoundary: { end: ["__proto__"], change: [] } }],
+      [{ retain: 2 }, { characters: "t" }, { retain: 6 }],
+    );
+    expect(document.apply(other.client.length > 0 ? [{ retain: 2 }, { characters: "t" }, { retain: 6 }] : []).apply(other.client).annotations(2).get("__proto__")).toBe("x");
+    expect(({} as Record<string, unknown>)["1"]).toBeUndefined();
+    expect(Object.prototype).not.toHaveProperty("x");
+  });
+});
