@@ -27,6 +27,13 @@ pub struct Side<'a> {
     pub ops: &'a [WaveletOp],
 }
 
+/// Whether the client's delta is one that is in the history already: same author, equal operations (operations.md §8).
+/// Two deltas may be equal by chance; tell resends by something better where there is something better.
+#[must_use]
+pub fn is_duplicate(client: Side<'_>, server: Side<'_>) -> bool {
+    client.author == server.author && client.ops == server.ops
+}
+
 /// `(client', server')`, single operations. No operation is dropped: what has no effect any more becomes a `NoOp`.
 pub fn transform_op(
     client: &WaveletOp,
