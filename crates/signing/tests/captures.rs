@@ -1,5 +1,6 @@
 //! Every signature that the recorded Java servers made passes the verifier, with their chains and their authority.
 //! `BILLOW_CAPTURES` names another directory.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::path::PathBuf;
 

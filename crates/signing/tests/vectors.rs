@@ -1,4 +1,5 @@
 //! The golden vectors of the Java reference that concern signers: `signer.jsonl`. `BILLOW_VECTORS` names another directory.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
 //! Every delta that the recorded Java servers applied reads, writes back the same, and chains to the recorded hashes.
 //! `BILLOW_CAPTURES` names another directory.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -57,5 +58,5 @@ fn applied_deltas_chain_to_the_recorded_hashes() {
         }
     }
     println!("{} files, {deltas} applied deltas", files.len());
-    assert!(files.len() >= 15 && deltas > 600);
+    assert!(files.len() >= 14 && deltas > 600);
 }

@@ -1,4 +1,5 @@
 //! Broken bytes: an error, or a value that writes and reads back equal; never a panic (B-090 to B-096).
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::path::PathBuf;
 

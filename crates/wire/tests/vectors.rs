@@ -1,5 +1,6 @@
 //! The golden vectors of the Java reference that concern bytes: `wire.jsonl` and `history_hash.jsonl`.
 //! `BILLOW_VECTORS` names another directory.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,0 +1,577 @@
+//! From a domain to the address of its wave service, and what that service runs (protocol.md §5.6, §5.7).
+//!
+//! A domain's own answers decide for that domain and for nothing else: an address speaks for a domain only if it is the
+//! domain itself or our own discovery of the domain found it (T-08, B-085, B-086).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use billow_model::{Domain, Timestamp};
+use billow_xmpp::disco::{self, Identity, Info};
+use billow_xmpp::{Element, Iq, IqKind, Jid};
+
+use crate::ids::Ids;
+use crate::ns;
+
+/// How long an answer to disco#items is waited for before the usual addresses are tried.
+pub const ITEMS_TIMEOUT_MS: i64 = 10_000;
+/// How long an answer to disco#info is waited for.
+pub const INFO_TIMEOUT_MS: i64 = 20_000;
+/// How long a found service is taken for granted.
+pub const FOUND_MS: i64 = 2 * 3_600_000;
+/// How long a domain without a service is left alone, unless it speaks.
+pub const FAILED_MS: i64 = 5 * 60_000;
+/// Most addresses that are asked what they are.
+const MAX_CANDIDATES: usize = 10;
+/// Most questions whose late answers are still recognised.
+const MAX_ASKED: usize = 1_000;
+
+/// Where and what a domain's wave service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Where stanzas go.
+    pub jid: Jid,
+    /// What it runs.
+    pub software: Software,
+    /// It was not named by the domain but guessed (`wave.` before the domain): its stream must prove the domain's own certificate (T-09).
+    pub guessed: bool,
+}
+
+/// What a wave service runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Software {
+    /// A Billow server: it takes several stanzas in flight and text beyond U+FFFF.
+    Billow {
+        /// It takes carets.
+        presence: bool,
+        /// It takes digests in commit notices.
+        digest: bool,
+    },
+    /// Anything else is treated with the care that the reference needs.
+    Legacy,
+}
+
+impl Software {
+    /// Whether it is a Billow server.
+    #[must_use]
+    pub fn is_billow(self) -> bool {
+        matches!(self, Self::Billow { .. })
+    }
+}
+
+/// What discovery is told.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Somebody wants the service of a domain. Answered by [`Output::Found`] or [`Output::Failed`], at once if it is known.
+    Find(Domain),
+    /// An iq of type result or error. Those that are no answer to discovery are ignored (see [`Discovery::asked`]).
+    Answer(Iq),
+    /// No stanza gets to this XMPP domain now, so no answer will come from it.
+    Unreachable {
+        /// The XMPP domain; for a native peer the domain itself.
+        host: String,
+        /// For people.
+        reason: String,
+    },
+    /// The domain has spoken to us: a failure to find it is forgotten and looked into again.
+    Heard(Domain),
+    /// The time that [`Discovery::deadline`] named has come.
+    Tick,
+}
+
+/// What discovery wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send this stanza.
+    Send(Element),
+    /// The service of the domain.
+    Found {
+        /// Whose.
+        domain: Domain,
+        /// Which.
+        service: Service,
+    },
+    /// The domain has none, or does not answer.
+    Failed {
+        /// Whose.
+        domain: Domain,
+        /// For people.
+        reason: String,
+        /// When it will be looked for again if somebody asks.
+        retry_at: Timestamp,
+    },
+}
+
+/// The machine. One for each of our domains, because the answers may differ by who asks.
+#[derive(Debug)]
+pub struct Discovery {
+    own: Jid,
+    ids: Ids,
+    entries: BTreeMap<Domain, Entry>,
+    asked: HashMap<String, Asked>,
+    asked_order: VecDeque<String>,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// The last success; still used while it is looked for again.
+    service: Option<(Service, Timestamp)>,
+    search: Search,
+}
+
+#[derive(Debug)]
+enum Search {
+    /// Not under way.
+    Idle,
+    /// Under way.
+    Running(Running),
+    /// Ended without success.
+    Failed { reason: String, retry_at: Timestamp },
+}
+
+#[derive(Debug)]
+struct Running {
+    /// Until when the items are waited for; `None`: they have come or were given up.
+    items_by: Option<Timestamp>,
+    candidates: Vec<Candidate>,
+    /// Whether `wave.` + domain is already among the candidates as the last resort.
+    guessed: bool,
+    reason: String,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    jid: Jid,
+    guessed: bool,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Waiting { by: Timestamp },
+    Yes(Software),
+    No,
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    domain: Domain,
+    to: Jid,
+    items: bool,
+}
+
+impl Discovery {
+    /// A discovery that knows nobody. `own` is the address that our stanzas come from.
+    #[must_use]
+    pub fn new(own: Jid, ids: Ids) -> Self {
+        Self {
+            own,
+            ids,
+            entries: BTreeMap::new(),
+            asked: HashMap::new(),
+            asked_order: VecDeque::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Tells the machine something.
+    pub fn handle(&mut self, now: Timestamp, input: Input) {
+        match input {
+            Input::Find(domain) => self.find(now, domain),
+            Input::Answer(iq) => self.answered(now, &iq),
+            Input::Heard(domain) => {
+                if let Some(entry) = self.entries.get(&domain)
+                    && matches!(entry.search, Search::Failed { .. })
+                {
+                    self.start(now, domain);
+                }
+            }
+            Input::Unreachable { host, reason } => self.give_up(now, |jid| jid.domain().as_str() == host, &reason),
+            Input::Tick => self.tick(now),
+        }
+    }
+
+    /// Asks for the next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When the machine wants an [`Input::Tick`].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let running = self.entries.values().filter_map(|entry| match &entry.search {
+            Search::Running(running) => Some(running),
+            _ => None,
+        });
+        running
+            .flat_map(|running| {
+                let candidates = running
+                    .candidates
+                    .iter()
+                    .filter_map(|candidate| match candidate.answer {
+                        Answer::Waiting { by } => Some(by),
+                        _ => None,
+                    });
+                candidates.chain(running.items_by)
+            })
+            .min()
+    }
+
+    /// Whether this answer is one to a question of discovery.
+    #[must_use]
+    pub fn asked(&self, iq: &Iq) -> bool {
+        self.asked.get(&iq.id).is_some_and(|asked| asked.to == iq.from)
+    }
+
+    /// The service of a domain, if it was found.
+    #[must_use]
+    pub fn service(&self, domain: &Domain) -> Option<&Service> {
+        self.entries
+            .get(domain)
+            .and_then(|entry| entry.service.as_ref())
+            .map(|(service, _)| service)
+    }
+
+    /// Whether an authenticated address may speak for a domain.
+    #[must_use]
+    pub fn speaks_for(&self, jid: &Jid, domain: &Domain) -> bool {
+        (jid.node().is_none() && jid.domain().as_str() == domain.as_str())
+            || self.service(domain).is_some_and(|service| service.jid == *jid)
+    }
+
+    /// The domains for which an address speaks, as far as our own discovery knows.
+    pub fn domains_of<'a>(&'a self, jid: &'a Jid) -> impl Iterator<Item = &'a Domain> {
+        self.entries.keys().filter(move |domain| self.speaks_for(jid, domain))
+    }
+
+    fn find(&mut self, now: Timestamp, domain: Domain) {
+        let known = self
+            .entries
+            .get(&domain)
+            .map(|entry| (entry.service.clone(), &entry.search));
+        match known {
+            Some((Some((service, until)), search)) => {
+                let again = now > until && matches!(search, Search::Idle);
+                self.outputs.push_back(Output::Found {
+                    domain: domain.clone(),
+                    service,
+                });
+                if again {
+                    self.start(now, domain);
+                }
+            }
+            Some((None, Search::Running(_))) => {}
+            Some((None, Search::Failed { reason, retry_at })) if now < *retry_at => {
+                let (reason, retry_at) = (reason.clone(), *retry_at);
+                self.outputs.push_back(Output::Failed {
+                    domain,
+                    reason,
+                    retry_at,
+                });
+            }
+            _ => self.start(now, domain),
+        }
+    }
+
+    /// Asks the domain for its items and, at the same time, what it is itself.
+    fn start(&mut self, now: Timestamp, domain: Domain) {
+        let jid = jid_of(&domain);
+        self.ask(&domain, jid.clone(), true);
+        let running = Running {
+            items_by: Some(later(now, ITEMS_TIMEOUT_MS)),
+            candidates: Vec::new(),
+            guessed: false,
+            reason: "no answer".into(),
+        };
+        let entry = self.entries.entry(domain.clone()).or_insert(Entry {
+            service: None,
+            search: Search::Idle,
+        });
+        entry.search = Search::Running(running);
+        self.candidate(now, &domain, jid, false);
+    }
+
+    fn ask(&mut self, domain: &Domain, to: Jid, items: bool) {
+        let id = self.ids.next();
+        let payload = if items {
+            disco::items_request()
+        } else {
+            disco::info_request()
+        };
+        let iq = Iq::get(self.own.clone(), to.clone(), id.clone(), payload);
+        self.outputs.push_back(Output::Send(iq.to_element()));
+        self.asked.insert(
+            id.clone(),
+            Asked {
+                domain: domain.clone(),
+                to,
+                items,
+            },
+        );
+        self.asked_order.push_back(id);
+        if self.asked_order.len() > MAX_ASKED
+            && let Some(oldest) = self.asked_order.pop_front()
+        {
+            self.asked.remove(&oldest);
+        }
+    }
+
+    /// Asks an address what it is, unless it is our own, was asked already, or too many were.
+    fn candidate(&mut self, now: Timestamp, domain: &Domain, jid: Jid, guessed: bool) {
+        let Some(running) = self.entries.get_mut(domain).and_then(Entry::running) else {
+            return;
+        };
+        let known = running.candidates.iter().any(|candidate| candidate.jid == jid);
+        if known || jid == self.own || running.candidates.len() >= MAX_CANDIDATES + usize::from(guessed) {
+            return;
+        }
+        running.candidates.push(Candidate {
+            jid: jid.clone(),
+            guessed,
+            answer: Answer::Waiting {
+                by: later(now, INFO_TIMEOUT_MS),
+            },
+        });
+        self.ask(domain, jid, false);
+    }
+
+    fn answered(&mut self, now: Timestamp, iq: &Iq) {
+        if !self.asked(iq) {
+            return;
+        }
+        let Some(asked) = self.asked.remove(&iq.id) else { return };
+        if asked.items {
+            self.items_answered(now, &asked, iq);
+        } else {
+            self.info_answered(now, &asked, iq);
+        }
+        self.settle(now, &asked.domain);
+    }
+
+    fn items_answered(&mut self, now: Timestamp, asked: &Asked, iq: &Iq) {
+        let Some(running) = self.entries.get_mut(&asked.domain).and_then(Entry::running) else {
+            return;
+        };
+        if running.items_by.take().is_none() {
+            return;
+        }
+        match &iq.kind {
+            IqKind::Error(error) => running.reason = error.to_string(),
+            IqKind::Result(Some(payload)) => {
+                let mut items = disco::parse_items(payload).unwrap_or_default();
+                items.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+                for item in items {
+                    self.candidate(now, &asked.domain, item, false);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn info_answered(&mut self, now: Timestamp, asked: &Asked, iq: &Iq) {
+        let software = match &iq.kind {
+            IqKind::Result(Some(payload)) => Info::parse(payload).and_then(|info| software(&info)),
+            _ => None,
+        };
+        let Some(entry) = self.entries.get_mut(&asked.domain) else {
+            return;
+        };
+        match &mut entry.search {
+            Search::Running(running) => {
+                if let IqKind::Error(error) = &iq.kind {
+                    running.reason = error.to_string();
+                } else if software.is_none() {
+                    running.reason = format!("{} is no wave service", asked.to);
+                }
+                if let Some(candidate) = running
+                    .candidates
+                    .iter_mut()
+                    .find(|candidate| candidate.jid == asked.to)
+                {
+                    candidate.answer = software.map_or(Answer::No, Answer::Yes);
+                }
+            }
+            // Too late, but asked for.
+            Search::Failed { .. } => {
+                if let Some(software) = software {
+                    let guessed = asked.to != jid_of(&asked.domain) && asked.to.as_str().starts_with("wave.");
+                    self.found(
+                        now,
+                        &asked.domain,
+                        Service {
+                            jid: asked.to.clone(),
+                            software,
+                            guessed,
+                        },
+                    );
+                }
+            }
+            Search::Idle => {}
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        for domain in self.entries.keys().cloned().collect::<Vec<_>>() {
+            let Some(running) = self.entries.get_mut(&domain).and_then(Entry::running) else {
+                continue;
+            };
+            running.items_by = running.items_by.filter(|by| now < *by);
+            for candidate in &mut running.candidates {
+                if matches!(candidate.answer, Answer::Waiting { by } if by <= now) {
+                    candidate.answer = Answer::No;
+                }
+            }
+            self.settle(now, &domain);
+        }
+    }
+
+    /// Waits no longer for these addresses.
+    fn give_up(&mut self, now: Timestamp, unreachable: impl Fn(&Jid) -> bool, reason: &str) {
+        for domain in self.entries.keys().cloned().collect::<Vec<_>>() {
+            let Some(running) = self.entries.get_mut(&domain).and_then(Entry::running) else {
+                continue;
+            };
+            if unreachable(&jid_of(&domain)) {
+                running.items_by = None;
+            }
+            for candidate in &mut running.candidates {
+                if matches!(candidate.answer, Answer::Waiting { .. }) && unreachable(&candidate.jid) {
+                    candidate.answer = Answer::No;
+                    running.reason = reason.to_owned();
+                }
+            }
+            self.settle(now, &domain);
+        }
+    }
+
+    /// Ends a search if it can be ended: the first candidate in order that is a service, once those before it are not.
+    fn settle(&mut self, now: Timestamp, domain: &Domain) {
+        let Some(running) = self.entries.get_mut(domain).and_then(Entry::running) else {
+            return;
+        };
+        for candidate in &running.candidates {
+            match candidate.answer {
+                Answer::Yes(software) => {
+                    let service = Service {
+                        jid: candidate.jid.clone(),
+                        software,
+                        guessed: candidate.guessed,
+                    };
+                    return self.found(now, domain, service);
+                }
+                // A silent domain does not hold up the service that it has named.
+                Answer::Waiting { .. } if running.items_by.is_some() || candidate.jid != jid_of(domain) => return,
+                _ => {}
+            }
+        }
+        if running.items_by.is_some() {
+            return;
+        }
+        if !running.guessed {
+            running.guessed = true;
+            if let Some(jid) = guess(domain) {
+                self.candidate(now, domain, jid, true);
+                return self.settle(now, domain);
+            }
+        }
+        let waiting = |candidate: &Candidate| matches!(candidate.answer, Answer::Waiting { .. });
+        if !running.candidates.iter().any(waiting) {
+            let reason = std::mem::take(&mut running.reason);
+            self.failed(now, domain, reason);
+        }
+    }
+
+    fn found(&mut self, now: Timestamp, domain: &Domain, service: Service) {
+        if let Some(entry) = self.entries.get_mut(domain) {
+            entry.service = Some((service.clone(), later(now, FOUND_MS)));
+            entry.search = Search::Idle;
+        }
+        self.outputs.push_back(Output::Found {
+            domain: domain.clone(),
+            service,
+        });
+    }
+
+    fn failed(&mut self, now: Timestamp, domain: &Domain, reason: String) {
+        let retry_at = later(now, FAILED_MS);
+        if let Some(entry) = self.entries.get_mut(domain) {
+            entry.service = None;
+            entry.search = Search::Failed {
+                reason: reason.clone(),
+                retry_at,
+            };
+        }
+        self.outputs.push_back(Output::Failed {
+            domain: domain.clone(),
+            reason,
+            retry_at,
+        });
+    }
+}
+
+impl Entry {
+    fn running(&mut self) -> Option<&mut Running> {
+        match &mut self.search {
+            Search::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+}
+
+fn later(now: Timestamp, milliseconds: i64) -> Timestamp {
+    Timestamp(now.0.saturating_add(milliseconds))
+}
+
+/// The address that is just the domain.
+#[must_use]
+pub fn jid_of(domain: &Domain) -> Jid {
+    Jid::new(domain.as_str()).expect("every domain of a wave is a valid address")
+}
+
+/// `wave.` before the domain; not below a top-level domain, whose `wave.` may be anybody's.
+fn guess(domain: &Domain) -> Option<Jid> {
+    domain
+        .as_str()
+        .contains('.')
+        .then(|| Jid::new(&format!("wave.{domain}")).ok())
+        .flatten()
+}
+
+/// What a service announces; `None` if it is no wave service. Either sign counts: the feature or the identity (B-084).
+fn software(info: &Info) -> Option<Software> {
+    let identity = |identity: &Identity| {
+        identity.category == "collaboration" && matches!(identity.kind.as_str(), "google-wave" | "apache-wave")
+    };
+    if !info.has(ns::WAVE) && !info.identities.iter().any(identity) {
+        return None;
+    }
+    let (presence, digest) = (info.has(ns::PRESENCE), info.has(ns::DIGEST));
+    Some(if presence || digest {
+        Software::Billow { presence, digest }
+    } else {
+        Software::Legacy
+    })
+}
+
+/// What we say we are.
+#[must_use]
+pub fn own_info(description: &str) -> Info {
+    let identity = |kind: &str| Identity {
+        category: "collaboration".into(),
+        kind: kind.into(),
+        name: Some(description.to_owned()),
+    };
+    Info {
+        identities: vec![identity("apache-wave"), identity("google-wave")],
+        features: [
+            ns::WAVE,
+            ns::PRESENCE,
+            ns::DIGEST,
+            billow_xmpp::ns::DISCO_INFO,
+            billow_xmpp::ns::DISCO_ITEMS,
+            billow_xmpp::ns::PING,
+        ]
+        .map(ToOwned::to_owned)
+        .to_vec(),
+    }
+}

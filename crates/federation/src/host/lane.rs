@@ -1,0 +1,273 @@
+//! One wavelet's way to a peer: the cursor, the messages without receipt, and what holds it up.
+
+use std::collections::VecDeque;
+
+use billow_model::{HashedVersion, Timestamp, Version};
+
+use super::{Delivery, Hindrance, MAX_BYTES};
+
+/// Messages whose late receipts are still recognised.
+const MAX_REMEMBERED: usize = 64;
+/// How often a reference server gets the same again without a receipt. It acknowledges nothing that it has already, so after
+/// that it is taken to have it; if it has not, the next delta shows it the gap (protocol.md T2).
+const LEGACY_TRIES: u32 = 3;
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The peer has everything before this version.
+    pub(super) acknowledged: Version,
+    /// Nothing from this version on is for the peer.
+    pub(super) until: Option<Version>,
+    /// What may be sent reaches to this version.
+    pub(super) sealed: Version,
+    /// The digest of the documents at some version.
+    pub(super) digest: Option<(Version, [u8; 32])>,
+    /// From where deltas were asked of the driver.
+    pub(super) asked: Option<Version>,
+    /// What holds it up.
+    pub(super) trouble: Option<Trouble>,
+    /// Most bytes of deltas in a message.
+    pub(super) max_bytes: usize,
+    /// For a reference server: acknowledged, but not yet told to be committed.
+    pub(super) committed: Option<HashedVersion>,
+    /// What people were told last, and whether something may have changed since.
+    pub(super) told: Option<Delivery>,
+    pub(super) told_away: bool,
+    pub(super) changed: bool,
+    /// The first version that has not been sent in this round.
+    next: Version,
+    window: VecDeque<Sent>,
+}
+
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) hindrance: Hindrance,
+    pub(super) attempts: u32,
+    pub(super) refused: bool,
+}
+
+#[derive(Debug)]
+struct Sent {
+    id: String,
+    from: Version,
+    to: HashedVersion,
+    deltas: usize,
+    by: Timestamp,
+    acknowledged: bool,
+    /// Not waited for any more; a late receipt still counts.
+    expired: bool,
+}
+
+impl Lane {
+    pub(super) fn new(acknowledged: Version, until: Option<Version>, sealed: Version) -> Self {
+        Self {
+            acknowledged,
+            until,
+            sealed,
+            digest: None,
+            asked: None,
+            trouble: None,
+            max_bytes: MAX_BYTES,
+            committed: None,
+            told: None,
+            told_away: false,
+            changed: true,
+            next: acknowledged,
+            window: VecDeque::new(),
+        }
+    }
+
+    /// How far the peer should be.
+    fn end(&self) -> Version {
+        self.until.map_or(self.sealed, |until| until.min(self.sealed))
+    }
+
+    /// How many operations the peer lacks.
+    pub(super) fn pending(&self) -> u64 {
+        self.end().number().saturating_sub(self.acknowledged.number())
+    }
+
+    /// Messages waited for, and deltas asked for.
+    pub(super) fn busy(&self) -> usize {
+        self.window.iter().filter(|sent| sent.waited_for()).count() + usize::from(self.asked.is_some())
+    }
+
+    /// The range to send next, if something may be sent.
+    pub(super) fn ask(&mut self, now: Timestamp, window: usize) -> Option<(Version, Version)> {
+        let refused = self
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.refused && now < trouble.hindrance.next_try);
+        let free = self.asked.is_none() && self.busy() < window && !refused;
+        if !free || self.next >= self.end() {
+            return None;
+        }
+        self.asked = Some(self.next);
+        Some((self.next, self.end()))
+    }
+
+    /// Takes note of an answer without deltas; whether it was the answer to the last question.
+    pub(super) fn answered(&mut self, from: Version) -> bool {
+        let expected = self.asked == Some(from);
+        if expected {
+            self.asked = None;
+        }
+        expected
+    }
+
+    /// Takes note of a message. Gives the ids that are forgotten for it.
+    pub(super) fn sent(
+        &mut self,
+        id: String,
+        from: Version,
+        to: HashedVersion,
+        deltas: usize,
+        by: Timestamp,
+    ) -> Vec<String> {
+        self.next = to.version;
+        self.window.push_back(Sent {
+            id,
+            from,
+            to,
+            deltas,
+            by,
+            acknowledged: false,
+            expired: false,
+        });
+        let surplus = self.window.len().saturating_sub(MAX_REMEMBERED);
+        self.window.drain(..surplus).map(|sent| sent.id).collect()
+    }
+
+    /// How many deltas are in a message that is waited for.
+    pub(super) fn live_deltas(&self, id: &str) -> Option<usize> {
+        self.window
+            .iter()
+            .find(|sent| sent.id == id && sent.waited_for())
+            .map(|sent| sent.deltas)
+    }
+
+    /// A receipt came. Gives whether the cursor moved, and the ids that are done with.
+    ///
+    /// A Billow server acknowledges what it has stored, and it stores nothing before what precedes it: its receipt covers all before.
+    /// A reference server's covers its own message, and those before that had their time.
+    pub(super) fn acknowledge(&mut self, id: &str, covers_before: bool) -> (bool, Vec<String>) {
+        let Some(sent) = self.window.iter_mut().find(|sent| sent.id == id) else {
+            return (false, Vec::new());
+        };
+        sent.acknowledged = true;
+        let (end, before) = (sent.to.clone(), self.acknowledged);
+        if covers_before {
+            self.acknowledged = self.acknowledged.max(end.version);
+        } else {
+            while let Some(next) = self.passable() {
+                self.acknowledged = next;
+            }
+        }
+        let moved = self.acknowledged > before;
+        if moved {
+            self.trouble = None;
+            self.committed = Some(end);
+            self.next = self.next.max(self.acknowledged);
+        }
+        let done = self.acknowledged;
+        let (kept, gone): (VecDeque<Sent>, VecDeque<Sent>) = std::mem::take(&mut self.window)
+            .into_iter()
+            .partition(|sent| sent.to.version > done);
+        self.window = kept;
+        (moved, gone.into_iter().map(|sent| sent.id).collect())
+    }
+
+    /// Where the cursor may move from where it is: past an acknowledged message, or past a lost one that an acknowledged one follows.
+    fn passable(&self) -> Option<Version> {
+        let later = |end: Version| self.window.iter().any(|sent| sent.acknowledged && sent.from >= end);
+        self.window
+            .iter()
+            .filter(|sent| sent.from <= self.acknowledged && sent.to.version > self.acknowledged)
+            .find(|sent| sent.acknowledged || (sent.expired && later(sent.to.version)))
+            .map(|sent| sent.to.version)
+    }
+
+    /// Stops waiting for receipts that are late; whether there were any.
+    pub(super) fn expire(&mut self, now: Timestamp) -> bool {
+        let mut any = false;
+        for sent in self
+            .window
+            .iter_mut()
+            .filter(|sent| sent.waited_for() && sent.by <= now)
+        {
+            sent.expired = true;
+            any = true;
+        }
+        any
+    }
+
+    /// Notes what holds the wavelet up.
+    pub(super) fn hold(&mut self, now: Timestamp, next_try: Timestamp, reason: &str, refused: bool) {
+        let (since, attempts) = self
+            .trouble
+            .take()
+            .map_or((now, 0), |trouble| (trouble.hindrance.since, trouble.attempts));
+        let hindrance = Hindrance {
+            since,
+            next_try,
+            reason: reason.to_owned(),
+        };
+        self.trouble = Some(Trouble {
+            hindrance,
+            attempts: attempts + 1,
+            refused,
+        });
+    }
+
+    /// Begins again at the cursor if its time has come. Gives whether the cursor moved, because nothing more is to be expected.
+    pub(super) fn retry(&mut self, now: Timestamp, legacy: bool) -> bool {
+        let Some(trouble) = self
+            .trouble
+            .as_ref()
+            .filter(|trouble| trouble.hindrance.next_try <= now)
+        else {
+            return false;
+        };
+        let waits = self.window.iter().any(Sent::waited_for);
+        if waits || self.asked.is_some() {
+            return false;
+        }
+        if legacy && !trouble.refused && trouble.attempts >= LEGACY_TRIES && self.next > self.acknowledged {
+            self.committed = self.window.back().map(|sent| sent.to.clone());
+            self.acknowledged = self.next;
+            self.trouble = None;
+            return true;
+        }
+        self.restart();
+        false
+    }
+
+    /// Everything after the cursor is to be sent again.
+    pub(super) fn restart(&mut self) {
+        self.next = self.acknowledged;
+        self.asked = None;
+        self.window.iter_mut().for_each(|sent| sent.expired = true);
+    }
+
+    /// The peer is there again: nothing but a refusal holds the wavelet up.
+    pub(super) fn resume(&mut self) {
+        if self.trouble.as_ref().is_some_and(|trouble| !trouble.refused) {
+            self.trouble = None;
+            self.restart();
+        }
+    }
+
+    /// When something is to be done.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        let receipts = self.window.iter().filter(|sent| sent.waited_for()).map(|sent| sent.by);
+        let trouble = self.trouble.as_ref().map(|trouble| trouble.hindrance.next_try);
+        // Behind a message that is waited for, the next try comes when that is settled.
+        receipts.min().or(trouble)
+    }
+}
+
+impl Sent {
+    fn waited_for(&self) -> bool {
+        !self.acknowledged && !self.expired
+    }
+}
