@@ -13,9 +13,9 @@
 pub mod accounts;
 mod clock;
 pub mod config;
+pub mod federation;
 pub mod metrics;
-#[allow(dead_code, missing_docs, clippy::todo, clippy::unused_async)]
-mod wavelets;
+pub mod wavelets;
 pub mod web;
 
 use std::fmt;

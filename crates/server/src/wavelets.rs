@@ -1,136 +1,436 @@
-//! The live wavelets: a name leads to the one task that owns the wavelet's machine, started on first use.
+//! The wavelets of this server, hosted here or elsewhere: a name leads to the one task that owns the wavelet's machine,
+//! started on first use.
 //!
-//! What sessions and the inbox ask of it; the tasks are in `wavelets/actor.rs`.
+//! [`Wavelets`] finds the task of a wavelet or starts one, which loads it from the store; a wavelet that nobody uses is put
+//! away again, with a snapshot. All that a task does is drive its machine ([`billow_wavelet`]): see `wavelets/actor.rs`.
+//!
+//! What a session does with it: [`Wavelets::of_wave`] or [`Wavelets::open`] give handles; [`WaveletHandle::subscribe`] gives the
+//! state, or the deltas since a version that the client has, and from there on every delta in order, none twice.
+//! [`WaveletHandle::submit`] is answered when the submission is on disk (on a wavelet hosted elsewhere: when its effect has come
+//! back from the host and is on disk).
 
-use std::sync::Arc;
+mod actor;
+mod common;
+mod hosted;
+mod remote;
+mod shown;
+pub mod signing;
+mod stored;
+mod subscribers;
 
-use billow_model::{ParticipantId, Version, WaveId, Wavelet, WaveletName, WaveletOp};
-use billow_store::StoreError;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use billow_model::{Domain, HashedVersion, ParticipantId, Version, WaveId, Wavelet, WaveletName, WaveletOp};
+use billow_signing::{Verified, Verifier};
+use billow_store::{Store, StoreError};
 use billow_wavelet::hosted::Applied;
-use billow_wavelet::{Record, Refusal, Submission};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use billow_wavelet::remote::UpdateRefusal;
+use billow_wavelet::{Readers, Record, Refusal, Submission};
+use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
+use billow_wire::{Encoded, FromHost, SignedDelta};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::federation::FederationHandle;
+use crate::metrics::Metrics;
 use crate::web::messages::PeerDelivery;
 
-/// All live wavelets. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Wavelets {}
+use actor::{Mailbox, Message};
+pub use shown::{ShownDelta, operation, state};
+pub use signing::SigningPool;
+pub use subscribers::{Caret, CaretSource, Event, Start, Subscription};
 
-/// A live wavelet. Cheap to clone; while there is one, or somebody watches it, the wavelet stays in memory.
-#[derive(Clone)]
-pub(crate) struct WaveletHandle {}
+/// Changes that the inbox may be behind with before it has to look at everything again.
+const CHANGES: usize = 4_096;
 
-/// What whoever has a wavelet open is told, in order.
+/// What the wavelets of a server need.
+pub struct Setup {
+    /// The domain whose wavelets are hosted here.
+    pub domain: Domain,
+    /// Where they are kept.
+    pub store: Store,
+    /// Signs for our users.
+    pub signing: SigningPool,
+    /// Checks what others have signed.
+    pub verifier: Verifier,
+    /// The way to other servers.
+    pub federation: FederationHandle,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How long a wavelet that nobody uses stays loaded.
+    pub idle_max: Duration,
+}
+
+/// All wavelets of a server. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) enum Event {
-    /// A persisted delta; none left out. Whoever is removed by it gets this one as the last.
-    Delta(Arc<Record>),
-    /// Somebody else's caret.
-    Caret(Arc<Caret>),
-    /// How far the remote domains are, when it changed.
-    Delivery(Arc<Vec<PeerDelivery>>),
+pub struct Wavelets {
+    shared: Arc<Shared>,
 }
 
-/// Where somebody's caret is.
+/// A wavelet. Cheap to clone; while there is one, or somebody watches it, the wavelet stays in memory.
+#[derive(Clone)]
+pub struct WaveletHandle {
+    name: WaveletName,
+    mailbox: Mailbox,
+    shared: Arc<Shared>,
+}
+
+/// A wavelet, or how far other domains are with it, has changed.
 #[derive(Debug, Clone)]
-pub(crate) struct Caret {
-    pub(crate) address: ParticipantId,
-    pub(crate) session: Arc<str>,
-    pub(crate) version: Version,
-    pub(crate) document: Option<String>,
-    pub(crate) anchor: u32,
-    pub(crate) focus: u32,
-    pub(crate) typing: bool,
+pub struct Change {
+    /// Which.
+    pub name: WaveletName,
+    /// The participants after the change, and those that it removed.
+    pub people: Arc<[ParticipantId]>,
 }
 
-/// An open wavelet. Ends when it is dropped, when its user is removed, or when it is not read for too long
-/// (the channel then closes, and the user opens it anew).
-pub(crate) struct Subscription {
-    /// Names the subscriber, so that its own carets do not come back to it.
-    pub(crate) id: u64,
-    pub(crate) start: Start,
-    /// How far the remote domains are.
-    pub(crate) delivery: Arc<Vec<PeerDelivery>>,
-    pub(crate) events: mpsc::Receiver<Event>,
-}
-
-/// Where the events go on from.
-pub(crate) enum Start {
-    /// This state, and how far it is sealed.
-    Snapshot(Box<Wavelet>, billow_model::HashedVersion),
-    /// The known version was good: these deltas from there to `version`.
-    Resumed { version: Version, deltas: Vec<Arc<Record>> },
+/// What all wavelets of a server have in common.
+pub(crate) struct Shared {
+    pub(crate) domain: Domain,
+    pub(crate) store: Store,
+    pub(crate) signing: SigningPool,
+    pub(crate) verifier: RwLock<Verifier>,
+    pub(crate) federation: FederationHandle,
+    pub(crate) metrics: Metrics,
+    pub(crate) idle_max: Duration,
+    pub(crate) legacy: watch::Sender<BTreeSet<Domain>>,
+    pub(crate) stopping: watch::Sender<bool>,
+    changes: broadcast::Sender<Change>,
+    live: Mutex<HashMap<WaveletName, Mailbox>>,
 }
 
 impl Wavelets {
+    /// The wavelets in this store.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let Setup {
+            domain,
+            store,
+            signing,
+            verifier,
+            federation,
+            metrics,
+            idle_max,
+        } = setup;
+        let shared = Shared {
+            domain,
+            store,
+            signing,
+            verifier: RwLock::new(verifier),
+            federation,
+            metrics,
+            idle_max,
+            legacy: watch::Sender::default(),
+            stopping: watch::Sender::default(),
+            changes: broadcast::Sender::new(CHANGES),
+            live: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
     /// Every wavelet of a wave that has a history, whoever may see it.
-    pub(crate) async fn of_wave(&self, _wave: &WaveId) -> Result<Vec<WaveletHandle>, StoreError> {
-        todo!()
+    pub async fn of_wave(&self, wave: &WaveId) -> Result<Vec<WaveletHandle>, StoreError> {
+        let names = self.shared.store.wavelets(wave).await?;
+        Ok(names.iter().map(|name| self.handle(name)).collect())
     }
 
     /// A wavelet that has a history.
-    pub(crate) async fn open(&self, _name: &WaveletName) -> Result<Option<WaveletHandle>, StoreError> {
-        todo!()
+    pub async fn open(&self, name: &WaveletName) -> Result<Option<WaveletHandle>, StoreError> {
+        if self.shared.live().contains_key(name) || self.shared.store.has(name).await? {
+            Ok(Some(self.handle(name)))
+        } else {
+            Ok(None)
+        }
     }
 
     /// A wavelet hosted here, whether or not it has a history yet: for its first delta. `None`: another domain hosts it.
-    pub(crate) async fn open_or_begin(&self, _name: &WaveletName) -> Result<Option<WaveletHandle>, StoreError> {
-        todo!()
+    pub async fn open_or_begin(&self, name: &WaveletName) -> Result<Option<WaveletHandle>, StoreError> {
+        Ok(self.hosts(name).then(|| self.handle(name)))
+    }
+
+    /// Whether we order the deltas of this wavelet.
+    #[must_use]
+    pub fn hosts(&self, name: &WaveletName) -> bool {
+        self.shared.hosts(name)
     }
 
     /// The names of wavelets as they or their delivery change, and who may need to know. For the inbox.
-    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
-        todo!()
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Puts all wavelets away. What was acknowledged is on disk already; this saves the next start some time.
+    pub async fn stop(&self) {
+        self.shared.stopping.send_replace(true);
+        loop {
+            let Some(mailbox) = self.shared.live().values().next().cloned() else {
+                return;
+            };
+            mailbox.closed().await;
+            self.shared.live().retain(|_, mailbox| !mailbox.is_closed());
+        }
+    }
+
+    fn handle(&self, name: &WaveletName) -> WaveletHandle {
+        WaveletHandle {
+            name: name.clone(),
+            mailbox: self.shared.mailbox(name),
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
-/// A wavelet has changed.
-#[derive(Debug, Clone)]
-pub(crate) struct Change {
-    pub(crate) name: WaveletName,
-    /// The participants after the change, and those that it removed.
-    pub(crate) people: Arc<[ParticipantId]>,
+/// What the federation does with wavelets.
+impl Wavelets {
+    /// The wavelet that another server says something about, whether or not we know it.
+    pub(crate) fn of_peer(&self, name: &WaveletName) -> WaveletHandle {
+        self.handle(name)
+    }
+
+    /// A server has spoken to us: what waits for it may be tried at once.
+    pub(crate) async fn heard(&self, host: &Domain) {
+        let mailboxes: Vec<Mailbox> = self
+            .shared
+            .live()
+            .iter()
+            .filter(|(name, _)| name.host() == host)
+            .map(|(_, mailbox)| mailbox.clone())
+            .collect();
+        for mailbox in mailboxes {
+            // One that is just being put away has nothing that waits.
+            let _ = mailbox.send(Message::HostSpoke).await;
+        }
+    }
+
+    /// The domains that are known to run a server that takes no text beyond U+FFFF.
+    pub(crate) fn set_legacy(&self, domains: BTreeSet<Domain>) {
+        self.shared.legacy.send_if_modified(|known| {
+            let changed = *known != domains;
+            *known = domains;
+            changed
+        });
+    }
+
+    /// How far the other domains are with a wavelet of ours.
+    pub(crate) async fn set_delivery(&self, name: &WaveletName, peers: Vec<PeerDelivery>) {
+        self.tell_if_live(name, Message::SetDelivery { peers }).await;
+    }
+
+    /// Somebody at another server moved a caret.
+    pub(crate) async fn remote_caret(&self, name: &WaveletName, from: Domain, caret: Caret) {
+        self.tell_if_live(
+            name,
+            Message::Caret {
+                from: CaretSource::Peer(from),
+                caret,
+            },
+        )
+        .await;
+    }
+
+    async fn tell_if_live(&self, name: &WaveletName, message: Message) {
+        let mailbox = self.shared.live().get(name).cloned();
+        if let Some(mailbox) = mailbox {
+            // Put away at this moment: then nobody has it open.
+            let _ = mailbox.send(message).await;
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
 }
 
 impl WaveletHandle {
-    pub(crate) fn name(&self) -> &WaveletName {
-        todo!()
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &WaveletName {
+        &self.name
     }
 
     /// Opens it for a user; `None` if the user may not see it (decided where the state is, in one place).
-    pub(crate) async fn subscribe(&self, _user: &ParticipantId, _known: Option<Version>) -> Option<Subscription> {
-        todo!()
+    pub async fn subscribe(&self, user: &ParticipantId, known: Option<Version>) -> Option<Subscription> {
+        let user = user.clone();
+        self.ask(|reply| Message::Subscribe { user, known, reply }).await?
     }
 
     /// Submits for a signed-in user. The answer may take as long as a remote host is away. It comes after the delta was sent
-    /// to the subscribers.
-    pub(crate) async fn submit(
+    /// to the subscribers. No answer (the sender is gone): it could not be stored now, and may be sent again.
+    pub async fn submit(
         &self,
-        _author: &ParticipantId,
-        _submission: Submission,
-        _version: Version,
-        _ops: Vec<WaveletOp>,
+        author: &ParticipantId,
+        submission: Submission,
+        version: Version,
+        ops: Vec<WaveletOp>,
     ) -> oneshot::Receiver<Result<Applied, Refusal>> {
-        todo!()
+        let author = author.clone();
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Submit {
+            author,
+            submission,
+            version,
+            ops,
+            reply,
+        })
+        .await;
+        answer
     }
 
     /// The stored record that begins at this version (for [`Applied::Before`]).
-    pub(crate) async fn record(&self, _applied_at: Version) -> Result<Option<Arc<Record>>, StoreError> {
-        todo!()
+    pub async fn record(&self, applied_at: Version) -> Result<Option<Arc<Record>>, StoreError> {
+        let stored = self
+            .shared
+            .store
+            .deltas(&self.name, applied_at, applied_at.plus(1), 1)
+            .await?;
+        let record = stored
+            .into_iter()
+            .find(|stored| stored.applied_at == applied_at)
+            .map(stored::record)
+            .transpose()?;
+        Ok(record.map(|stored| stored.record))
     }
 
     /// Tells a subscriber's caret to the others (never stored).
-    pub(crate) async fn caret(&self, _from: u64, _caret: Caret) {
-        todo!()
+    pub async fn caret(&self, from: u64, caret: Caret) {
+        self.send(Message::Caret {
+            from: CaretSource::Subscriber(from),
+            caret,
+        })
+        .await;
     }
 
-    /// Reads the shown state where it is.
-    pub(crate) async fn read<T: Send + 'static>(&self, _read: impl FnOnce(&Wavelet) -> T + Send + 'static) -> T {
-        todo!()
+    /// Reads the shown state where it is; `None` if it cannot be read from the store.
+    pub async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Wavelet) -> T + Send + 'static) -> Option<T> {
+        self.ask(|reply: oneshot::Sender<T>| {
+            // Whoever asked may be gone.
+            Message::Read(Box::new(move |wavelet, _| drop(reply.send(read(wavelet)))))
+        })
+        .await
+    }
+
+    /// As [`WaveletHandle::read`], with the version up to which it is sealed, and its hash.
+    pub async fn read_sealed<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Wavelet, &HashedVersion) -> T + Send + 'static,
+    ) -> Option<T> {
+        self.ask(|reply: oneshot::Sender<T>| {
+            Message::Read(Box::new(move |wavelet, sealed| drop(reply.send(read(wavelet, sealed)))))
+        })
+        .await
     }
 
     /// How far the remote domains are.
-    pub(crate) async fn delivery(&self) -> Arc<Vec<PeerDelivery>> {
-        todo!()
+    pub async fn delivery(&self) -> Arc<Vec<PeerDelivery>> {
+        self.ask(|reply| Message::Delivery { reply }).await.unwrap_or_default()
+    }
+
+    /// Another server submits for a user of its own.
+    pub(crate) async fn remote_submit(&self, delta: Verified<Encoded<SignedDelta>>) -> Result<SubmitResponse, Refusal> {
+        self.ask(|reply| Message::RemoteSubmit {
+            delta: Box::new(delta),
+            reply,
+        })
+        .await
+        .unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// The host of the wavelet says something; answers when it is durable, or refused.
+    pub(crate) async fn update(&self, update: FromHost<WaveletUpdate>) -> Result<(), UpdateRefusal> {
+        self.ask(|reply| Message::Update {
+            update: Box::new(update),
+            reply,
+        })
+        .await
+        .unwrap_or(Err(UpdateRefusal::Unavailable))
+    }
+
+    /// Who may read which part of it, and up to where it is sealed.
+    pub(crate) async fn readers(&self) -> Option<(Readers, HashedVersion)> {
+        self.ask(|reply| Message::Readers { reply }).await
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(message(reply)).await;
+        answer.await.ok()
+    }
+
+    /// Gives a message to the wavelet's task, or to a new one if it had to end.
+    async fn send(&self, message: Message) {
+        let Err(mpsc::error::SendError(message)) = self.mailbox.send(message).await else {
+            return;
+        };
+        if !*self.shared.stopping.borrow() {
+            // If that one ends too its answer never comes, which says enough.
+            let _ = self.shared.mailbox(&self.name).send(message).await;
+        }
+    }
+}
+
+impl fmt::Debug for WaveletHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaveletHandle({})", self.name)
+    }
+}
+
+impl Shared {
+    pub(crate) fn hosts(&self, name: &WaveletName) -> bool {
+        *name.host() == self.domain
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<WaveletName, Mailbox>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mailbox(self: &Arc<Self>, name: &WaveletName) -> Mailbox {
+        let mut live = self.live();
+        if let Some(mailbox) = live.get(name)
+            && !mailbox.is_closed()
+        {
+            return mailbox.clone();
+        }
+        let mailbox = actor::start(name.clone(), Arc::clone(self));
+        live.insert(name.clone(), mailbox.clone());
+        mailbox
+    }
+
+    /// Takes a wavelet out of the list if nobody can send to it any more; then its task may end.
+    fn forget_unused(&self, name: &WaveletName, receiver: &mut mpsc::Receiver<Message>) -> bool {
+        let mut live = self.live();
+        // One sender is the list's own.
+        if receiver.sender_strong_count() > 1 || !receiver.is_empty() {
+            return false;
+        }
+        live.remove(name);
+        true
+    }
+
+    /// Takes a wavelet out of the list whoever uses it; they find the next one.
+    fn forget(&self, name: &WaveletName, receiver: &mut mpsc::Receiver<Message>) {
+        let mut live = self.live();
+        receiver.close();
+        live.retain(|key, mailbox| key != name || !mailbox.is_closed());
+    }
+
+    fn changed(&self, name: &WaveletName, people: &Arc<[ParticipantId]>) {
+        // An error says that nobody listens.
+        let _ = self.changes.send(Change {
+            name: name.clone(),
+            people: Arc::clone(people),
+        });
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("domain", &self.domain)
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 //! The histories of wavelets: what was applied, what of it is sealed, what our users have under way to other hosts.
 
-use billow_model::{HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, WaveId, WaveletName};
+use billow_model::{Domain, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, WaveId, WaveletName};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -51,17 +51,6 @@ pub struct StoredSeal {
     pub applied: Bytes,
 }
 
-/// The last submission of an editor that was applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastSubmission {
-    /// Which.
-    pub submission: Submission,
-    /// The version before its delta.
-    pub applied_at: Version,
-    /// The version after it.
-    pub resulting: Version,
-}
-
 /// A submission to another server's wavelet, signed and on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
@@ -90,6 +79,8 @@ pub struct WaveletWrite {
     pub sent: Vec<Outgoing>,
     /// Submissions that need not be kept any longer.
     pub settled: Vec<Submission>,
+    /// Domains that the deltas are for from these versions on; one that has a cursor keeps it.
+    pub reached: Vec<(Domain, Version)>,
 }
 
 impl WaveletWrite {
@@ -104,6 +95,7 @@ impl WaveletWrite {
             left: Vec::new(),
             sent: Vec::new(),
             settled: Vec::new(),
+            reached: Vec::new(),
         }
     }
 }
@@ -113,12 +105,10 @@ impl WaveletWrite {
 pub struct StoredWavelet {
     /// The latest snapshot, if one was taken.
     pub snapshot: Option<Snapshot>,
-    /// The deltas after the snapshot, in order, and before it those that are not sealed.
+    /// The deltas after the snapshot, in order, and before it those that were not sealed when it was taken.
     pub deltas: Vec<StoredDelta>,
     /// How far it is sealed; `None`: not at all.
     pub sealed: Option<HashedVersion>,
-    /// The last applied submission of each editor.
-    pub submissions: Vec<LastSubmission>,
     /// Submissions under way to its host.
     pub outgoing: Vec<Outgoing>,
 }
@@ -146,8 +136,8 @@ impl Store {
         self.read(move |connection| load(connection, &name)).await
     }
 
-    /// The deltas of `[from, to)`, in order, from the one that starts at `from`, up to about `bytes_max` of operations
-    /// (at least one delta).
+    /// The deltas from the one that `from` lies in or begins, in order, below `to`, up to about `bytes_max` (at least one, if
+    /// there is one).
     pub async fn deltas(
         &self,
         name: &WaveletName,
@@ -253,6 +243,24 @@ impl Store {
         .await
     }
 
+    /// Removes the seals of wavelets that no peer has a cursor of, and snapshots that hold their hashes, so that they are
+    /// sealed anew. Answers how many wavelets these are.
+    pub async fn unseal_unshared(&self) -> Result<usize, StoreError> {
+        self.write(|connection| {
+            let unshared = "wavelet NOT IN (SELECT wavelet FROM cursors)
+                AND wavelet NOT IN (SELECT d.wavelet FROM deltas d WHERE d.signed_digest IS NOT NULL)";
+            let wavelets = connection.query_row(
+                &format!("SELECT count(DISTINCT wavelet) FROM seals WHERE {unshared}"),
+                [],
+                |row| row.get::<_, i64>(0),
+            )?;
+            connection.execute(&format!("DELETE FROM snapshots WHERE {unshared}"), [])?;
+            connection.execute(&format!("DELETE FROM seals WHERE {unshared}"), [])?;
+            Ok(usize::try_from(wavelets).unwrap_or(usize::MAX))
+        })
+        .await
+    }
+
     /// The wavelets that have submissions under way to their host.
     pub async fn wavelets_with_outgoing(&self) -> Result<Vec<WaveletName>, StoreError> {
         self.read(|connection| {
@@ -330,6 +338,12 @@ fn append(connection: &Connection, write: &WaveletWrite) -> Result<(), StoreErro
         let mut statement =
             connection.prepare_cached("DELETE FROM outgoing WHERE wavelet = ? AND session = ? AND sequence = ?")?;
         statement.execute(params![wavelet, session, signed(*sequence)])?;
+    }
+    for (domain, from) in &write.reached {
+        let mut statement = connection.prepare_cached(
+            "INSERT INTO cursors (wavelet, peer, version) VALUES (?, ?, ?) ON CONFLICT (wavelet, peer) DO UPDATE SET until = NULL",
+        )?;
+        statement.execute(params![wavelet, domain.as_str(), number(*from)])?;
     }
     Ok(())
 }
@@ -438,28 +452,15 @@ fn load(connection: &Connection, name: &WaveletName) -> Result<Option<StoredWave
     };
     let snapshot = snapshot::latest(connection, wavelet)?;
     let sealed = sealed_head(connection, wavelet)?;
-    let unsealed_from = sealed.as_ref().map_or(Version::ZERO, |sealed| sealed.version);
     let from = snapshot
         .as_ref()
-        .map_or(Version::ZERO, |snapshot| snapshot.version.min(unsealed_from));
+        .map_or(Version::ZERO, |snapshot| snapshot.version.min(snapshot.sealed));
     let deltas = deltas(connection, wavelet, from, Version::new(i64::MAX as u64), |_| true)?;
-    let mut submissions = snapshot::submissions(connection, wavelet)?;
-    for delta in &deltas {
-        if let Some(submission) = &delta.submission {
-            submissions.retain(|last| last.submission.session != submission.session);
-            submissions.push(LastSubmission {
-                submission: submission.clone(),
-                applied_at: delta.applied_at,
-                resulting: delta.resulting,
-            });
-        }
-    }
     let outgoing = outgoing(connection, wavelet)?;
     Ok(Some(StoredWavelet {
         snapshot,
         deltas,
         sealed,
-        submissions,
         outgoing,
     }))
 }
@@ -477,7 +478,9 @@ fn deltas(
          FROM deltas d
          LEFT JOIN originals o ON o.wavelet = d.wavelet AND o.applied_at = d.applied_at
          LEFT JOIN seals s ON s.wavelet = d.wavelet AND s.applied_at = d.applied_at
-         WHERE d.wavelet = ? AND d.applied_at >= ? AND d.applied_at < ? ORDER BY d.applied_at",
+         WHERE d.wavelet = ?1 AND d.resulting > ?2 AND d.applied_at < ?3
+               AND d.applied_at >= coalesce((SELECT max(applied_at) FROM deltas WHERE wavelet = ?1 AND applied_at <= ?2), 0)
+         ORDER BY d.applied_at",
     )?;
     let mut rows = statement.query(params![wavelet, number(from), number(to)])?;
     let mut out = Vec::new();

@@ -37,7 +37,7 @@ use rusqlite::Connection;
 pub use account::{Account, AddAccount, Invitation, StoredSession, TokenHash};
 pub use delivery::{Cursor, DueDelivery};
 pub use error::{OpenError, StoreError};
-pub use history::{LastSubmission, Outgoing, StoredDelta, StoredSeal, StoredWavelet, Submission, WaveletWrite};
+pub use history::{Outgoing, StoredDelta, StoredSeal, StoredWavelet, Submission, WaveletWrite};
 pub use inbox::{InboxEntry, Summary};
 pub use snapshot::Snapshot;
 

@@ -65,16 +65,13 @@ CREATE TABLE seals (
     PRIMARY KEY (wavelet, applied_at)
 ) STRICT, WITHOUT ROWID;
 
--- The latest snapshot of each wavelet, and the last submission of each editor up to it.
-CREATE TABLE snapshots (wavelet INTEGER PRIMARY KEY REFERENCES wavelets, version INTEGER NOT NULL, state BLOB NOT NULL) STRICT;
-CREATE TABLE snapshot_submissions (
-    wavelet INTEGER NOT NULL REFERENCES wavelets,
-    session TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
-    applied_at INTEGER NOT NULL,
-    resulting INTEGER NOT NULL,
-    PRIMARY KEY (wavelet, session)
-) STRICT, WITHOUT ROWID;
+-- The latest snapshot of each wavelet; sealed: how far the wavelet was sealed then.
+CREATE TABLE snapshots (
+    wavelet INTEGER PRIMARY KEY REFERENCES wavelets,
+    version INTEGER NOT NULL,
+    sealed INTEGER NOT NULL,
+    state BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE participants (
     address TEXT NOT NULL,

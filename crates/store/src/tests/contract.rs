@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::{delta, name, seal, write};
 use crate::{
-    Account, AddAccount, Cursor, InboxEntry, Invitation, LastSubmission, OpenError, Outgoing, Snapshot, Store,
-    StoreError, Submission, Summary, WaveletWrite,
+    Account, AddAccount, Cursor, InboxEntry, Invitation, OpenError, Outgoing, Snapshot, Store, StoreError, Submission,
+    Summary, WaveletWrite,
 };
 
 fn open() -> (tempfile::TempDir, Store) {
@@ -32,18 +32,9 @@ async fn what_was_appended_is_there_after_reopening() {
     let store = Store::open(dir.path()).unwrap();
     let stored = store.load(&name()).await.unwrap().unwrap();
     assert_eq!(stored.deltas, [delta(0), delta(1), delta(2)]);
-    assert_eq!(stored.submissions, [last(2)]);
     assert_eq!((stored.snapshot, stored.sealed, stored.outgoing), (None, None, vec![]));
     assert!(store.has(&name()).await.unwrap());
     assert_eq!(store.wavelets(name().wave()).await.unwrap(), [name()]);
-}
-
-fn last(at: u64) -> LastSubmission {
-    LastSubmission {
-        submission: delta(at).submission.unwrap(),
-        applied_at: Version::new(at),
-        resulting: Version::new(at + 1),
-    }
 }
 
 #[tokio::test]
@@ -181,28 +172,17 @@ async fn a_snapshot_stands_for_what_came_before_it() {
     });
     all.seals = vec![seal(0), seal(1), seal(2)];
     store.append(all).await.unwrap();
-    let other = LastSubmission {
-        submission: Submission {
-            session: "other".into(),
-            sequence: 9,
-        },
-        applied_at: Version::ZERO,
-        resulting: Version::new(1),
-    };
-    let snapshot = |version, state| Snapshot {
+    let snapshot = |version, sealed, state| Snapshot {
         version: Version::new(version),
+        sealed: Version::new(sealed),
         state: Bytes::from_static(state),
     };
-    store
-        .keep_snapshot(&name(), snapshot(4, b"four"), vec![other.clone(), last(3)])
-        .await
-        .unwrap();
-    store.keep_snapshot(&name(), snapshot(2, b"two"), vec![]).await.unwrap();
+    store.keep_snapshot(&name(), snapshot(4, 3, b"four")).await.unwrap();
+    store.keep_snapshot(&name(), snapshot(2, 2, b"two")).await.unwrap();
     let stored = store.load(&name()).await.unwrap().unwrap();
-    assert_eq!(stored.snapshot, Some(snapshot(4, b"four")));
+    assert_eq!(stored.snapshot, Some(snapshot(4, 3, b"four")));
     let versions: Vec<_> = stored.deltas.iter().map(|d| d.applied_at.number()).collect();
-    assert_eq!(versions, [3, 4], "3 is before the snapshot, but not sealed");
-    assert_eq!(stored.submissions, [other, last(4)]);
+    assert_eq!(versions, [3, 4], "3 is before the snapshot, but was not sealed then");
 }
 
 #[tokio::test]
@@ -303,7 +283,27 @@ async fn cursors_say_what_is_due() {
         (cursor(1, Some(2)), Some(seal(1).resulting))
     );
     assert_eq!(store.deliveries(Some(&peer())).await.unwrap(), due);
-    assert_eq!(store.deliveries(Some(&"other.lab".parse().unwrap())).await.unwrap(), []);
+    let beyond = WaveletWrite {
+        reached: vec![
+            (peer(), Version::new(2)),
+            ("other.lab".parse().unwrap(), Version::new(2)),
+        ],
+        ..write(2, 3)
+    };
+    store.append(beyond).await.unwrap();
+    let cursors: Vec<_> = store
+        .deliveries(None)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|due| (due.cursor.version, due.cursor.until))
+        .collect();
+    assert_eq!(
+        cursors,
+        [(Version::new(1), None), (Version::new(2), None)],
+        "one that is there stays where it is"
+    );
+    assert_eq!(store.deliveries(Some(&"third.lab".parse().unwrap())).await.unwrap(), []);
 }
 
 #[tokio::test]

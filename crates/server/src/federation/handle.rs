@@ -1,0 +1,229 @@
+//! What wavelets ask of other servers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use billow_model::{Domain, HashedVersion, ParticipantId, Version, WaveletName};
+use billow_wavelet::Readers;
+use billow_wavelet::remote::SubmitFailure;
+use billow_wire::exchange::SubmitResponse;
+use billow_wire::{AppliedDelta, Encoded, SignedDelta, SignerId, SignerInfo};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::wavelets::Caret;
+
+/// Requests that wait for the driver.
+const REQUESTS: usize = 1_024;
+
+/// A request to another server.
+#[derive(Debug)]
+pub enum Request {
+    /// Apply this delta of a user of ours.
+    Submit {
+        /// To which wavelet.
+        name: WaveletName,
+        /// The delta.
+        delta: Encoded<SignedDelta>,
+        /// What its host says.
+        reply: oneshot::Sender<Result<SubmitResponse, SubmitFailure>>,
+    },
+    /// Give the deltas of `[from, to)`.
+    History {
+        /// Of which wavelet.
+        name: WaveletName,
+        /// What we have.
+        from: HashedVersion,
+        /// What we know of.
+        to: HashedVersion,
+        /// Wanted bound in bytes.
+        limit: u64,
+        /// The first of them.
+        reply: oneshot::Sender<Result<Vec<Encoded<AppliedDelta>>, String>>,
+    },
+    /// Give a signer's chain.
+    Signer {
+        /// Of which wavelet.
+        name: WaveletName,
+        /// Whose.
+        id: SignerId,
+        /// Just after a delta with its signature.
+        at: HashedVersion,
+        /// The chain.
+        reply: oneshot::Sender<Result<SignerInfo, String>>,
+    },
+    /// Tell other domains where somebody's caret is.
+    Caret {
+        /// On which wavelet.
+        name: WaveletName,
+        /// Which domains.
+        domains: Vec<Domain>,
+        /// The caret.
+        caret: Arc<Caret>,
+    },
+}
+
+/// The sending side; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct FederationHandle {
+    domain: Domain,
+    requests: mpsc::Sender<Request>,
+    due: Arc<Due>,
+}
+
+/// The driver's side.
+#[derive(Debug)]
+pub struct Requests {
+    pub(super) receiver: mpsc::Receiver<Request>,
+    pub(super) due: Arc<Due>,
+}
+
+/// What other domains are to be told: per wavelet and domain only how far, so that it does not grow with the traffic.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    list: Mutex<BTreeMap<(WaveletName, Domain), Version>>,
+    noted: Notify,
+}
+
+impl FederationHandle {
+    /// A handle and the driver's side of it. Without a driver (it was dropped) every request fails at once.
+    #[must_use]
+    pub fn new(domain: Domain) -> (Self, Requests) {
+        let (requests, receiver) = mpsc::channel(REQUESTS);
+        let due = Arc::<Due>::default();
+        (
+            Self {
+                domain,
+                requests,
+                due: Arc::clone(&due),
+            },
+            Requests { receiver, due },
+        )
+    }
+
+    /// A delta of a wavelet of ours is sealed: these domains are to have everything up to here.
+    pub(crate) fn sealed(&self, name: &WaveletName, upto: &HashedVersion, domains: &[Domain]) {
+        if !self.requests.is_closed() && domains.iter().any(|domain| *domain != self.domain) {
+            self.due.note(
+                name,
+                upto.version,
+                domains.iter().filter(|domain| **domain != self.domain),
+            );
+        }
+    }
+
+    /// A wavelet of ours is loaded: its delivery's state is wanted.
+    pub(crate) fn loaded(&self, name: &WaveletName, readers: &Readers) {
+        let domains: Vec<Domain> = readers
+            .domains()
+            .map(|(domain, _)| domain.clone())
+            .filter(|domain| *domain != self.domain)
+            .collect();
+        if !self.requests.is_closed() && !domains.is_empty() {
+            self.due.note(name, Version::ZERO, domains.iter());
+        }
+    }
+
+    /// Sends a delta to its wavelet's host.
+    pub(crate) async fn submit(
+        &self,
+        name: &WaveletName,
+        delta: Encoded<SignedDelta>,
+    ) -> Result<SubmitResponse, SubmitFailure> {
+        let name = name.clone();
+        let unreachable = || SubmitFailure::Unreachable("this server does not talk to others now".to_owned());
+        self.ask(|reply| Request::Submit { name, delta, reply })
+            .await
+            .ok_or_else(unreachable)?
+    }
+
+    /// Asks a wavelet's host for history.
+    pub(crate) async fn history(
+        &self,
+        name: &WaveletName,
+        from: HashedVersion,
+        to: HashedVersion,
+        limit: u64,
+    ) -> Result<Vec<Encoded<AppliedDelta>>, String> {
+        let name = name.clone();
+        self.ask(|reply| Request::History {
+            name,
+            from,
+            to,
+            limit,
+            reply,
+        })
+        .await
+        .ok_or_else(unreachable)?
+    }
+
+    /// Asks a wavelet's host for a signer's chain.
+    pub(crate) async fn signer(
+        &self,
+        name: &WaveletName,
+        id: SignerId,
+        at: HashedVersion,
+    ) -> Result<SignerInfo, String> {
+        let name = name.clone();
+        self.ask(|reply| Request::Signer { name, id, at, reply })
+            .await
+            .ok_or_else(unreachable)?
+    }
+
+    /// Passes a caret on: from the host to all domains but the one it came from, from others to the host. Forgotten if there is no room.
+    pub(crate) fn caret(
+        &self,
+        name: &WaveletName,
+        people: &[ParticipantId],
+        from: Option<&Domain>,
+        caret: &Arc<Caret>,
+    ) {
+        let mut domains: Vec<Domain> = if *name.host() == self.domain {
+            people.iter().map(ParticipantId::domain).collect()
+        } else {
+            vec![name.host().clone()]
+        };
+        domains.sort();
+        domains.dedup();
+        domains.retain(|domain| *domain != self.domain && Some(domain) != from);
+        if !domains.is_empty() {
+            let _ = self.requests.try_send(Request::Caret {
+                name: name.clone(),
+                domains,
+                caret: Arc::clone(caret),
+            });
+        }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+fn unreachable() -> String {
+    "this server does not talk to others now".to_owned()
+}
+
+impl Due {
+    fn note<'a>(&self, name: &WaveletName, upto: Version, domains: impl Iterator<Item = &'a Domain>) {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        for domain in domains {
+            let version = list.entry((name.clone(), domain.clone())).or_default();
+            *version = upto.max(*version);
+        }
+        drop(list);
+        self.noted.notify_one();
+    }
+
+    /// What was noted since the last time; waits until there is something.
+    pub(super) async fn take(&self) -> BTreeMap<(WaveletName, Domain), Version> {
+        loop {
+            let list = std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner));
+            if !list.is_empty() {
+                return list;
+            }
+            self.noted.notified().await;
+        }
+    }
+}

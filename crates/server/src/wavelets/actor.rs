@@ -1,0 +1,634 @@
+//! The task of one live wavelet: it owns the machine, and does nothing but tell it what comes in and do what it wants.
+//!
+//! A wavelet that nobody has a handle of or has open is sealed, kept as a snapshot and put away after a while. A machine that a
+//! store failure has made useless is dropped with everybody who waits for it; the next message loads it again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use billow_model::{HashedVersion, ParticipantId, Timestamp, Version, Wavelet, WaveletName, WaveletOp};
+use billow_signing::Verified;
+use billow_store::{Snapshot, StoreError, StoredWavelet};
+use billow_wavelet::hosted::Applied;
+use billow_wavelet::remote::{self as machine_remote, UpdateRefusal};
+use billow_wavelet::{
+    HostedInput, HostedWavelet, Readers, Record, Refusal, RemoteInput, RemoteWavelet, StoredRecord, Submission, access,
+};
+use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
+use billow_wire::{Encoded, FromHost, SignedDelta};
+use tokio::sync::{mpsc, oneshot};
+
+use super::common::{Common, Done, Written, until};
+use super::subscribers::{Caret, CaretSource, Start, Subscription};
+use super::{Shared, hosted, remote, stored};
+use crate::clock;
+use crate::web::messages::PeerDelivery;
+
+/// Messages that wait for the task before senders do.
+const MESSAGES: usize = 1_024;
+/// Messages and results taken in before the machine is asked what it wants: what they cause is stored in one write.
+const ROUND: usize = 256;
+/// Operations between two snapshots.
+const SNAPSHOT_EVERY: u64 = 1_000;
+/// How often clients are told of the delivery's state at most.
+const DELIVERY_EVERY: Duration = Duration::from_millis(200);
+/// Operations that somebody who resumes may be behind; more is a snapshot.
+const RESUME_MAX: u64 = 10_000;
+
+/// The way to a wavelet's task.
+pub(super) type Mailbox = mpsc::Sender<Message>;
+
+/// A look at the shown state and how far it is sealed.
+type Read = Box<dyn FnOnce(&Wavelet, &HashedVersion) + Send>;
+
+/// What a wavelet's task is asked.
+pub(super) enum Message {
+    Subscribe {
+        user: ParticipantId,
+        known: Option<Version>,
+        reply: oneshot::Sender<Option<Subscription>>,
+    },
+    Submit {
+        author: ParticipantId,
+        submission: Submission,
+        version: Version,
+        ops: Vec<WaveletOp>,
+        reply: oneshot::Sender<Result<Applied, Refusal>>,
+    },
+    Caret {
+        from: CaretSource,
+        caret: Caret,
+    },
+    Read(Read),
+    Delivery {
+        reply: oneshot::Sender<Arc<Vec<PeerDelivery>>>,
+    },
+    SetDelivery {
+        peers: Vec<PeerDelivery>,
+    },
+    RemoteSubmit {
+        delta: Box<Verified<Encoded<SignedDelta>>>,
+        reply: oneshot::Sender<Result<SubmitResponse, Refusal>>,
+    },
+    Update {
+        update: Box<FromHost<WaveletUpdate>>,
+        reply: oneshot::Sender<Result<(), UpdateRefusal>>,
+    },
+    Readers {
+        reply: oneshot::Sender<(Readers, HashedVersion)>,
+    },
+    HostSpoke,
+}
+
+/// Starts the task of a wavelet; it begins by loading it.
+pub(super) fn start(name: WaveletName, shared: Arc<Shared>) -> Mailbox {
+    let (mailbox, receiver) = mpsc::channel(MESSAGES);
+    tokio::spawn(run(name, shared, receiver));
+    mailbox
+}
+
+async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receiver<Message>) {
+    let machine = match Machine::load(&name, &shared).await {
+        Ok(machine) => machine,
+        Err(error) => {
+            tracing::error!("{name} cannot be loaded: {error}");
+            shared.metrics.count("store_errors", "load");
+            shared.forget(&name, &mut receiver);
+            return;
+        }
+    };
+    let (done, finished) = mpsc::unbounded_channel();
+    let kept = machine.kept;
+    let mut actor = Actor {
+        common: Common::new(name, shared, done),
+        machine: machine.machine,
+        receiver,
+        finished,
+        used: Instant::now(),
+        snapshot: kept,
+        snapshot_under_way: false,
+        delivery_told: None,
+    };
+    actor.run().await;
+}
+
+enum Machine {
+    Hosted(Box<HostedWavelet>),
+    Remote(Box<RemoteWavelet>),
+}
+
+struct Loaded {
+    machine: Machine,
+    /// The version of the stored snapshot.
+    kept: Version,
+}
+
+struct Actor {
+    common: Common,
+    machine: Machine,
+    receiver: mpsc::Receiver<Message>,
+    finished: mpsc::UnboundedReceiver<Done>,
+    /// When somebody last asked something.
+    used: Instant,
+    /// The version of the newest snapshot in the store.
+    snapshot: Version,
+    snapshot_under_way: bool,
+    delivery_told: Option<Instant>,
+}
+
+impl Actor {
+    async fn run(&mut self) {
+        let mut legacy = self.common.shared.legacy.subscribe();
+        let mut stopping = self.common.shared.stopping.subscribe();
+        legacy.mark_changed();
+        if let Machine::Hosted(machine) = &self.machine {
+            self.common
+                .shared
+                .federation
+                .loaded(&self.common.name, machine.readers());
+        }
+        loop {
+            self.drive().await;
+            if self.machine.failed() {
+                tracing::warn!("{} is loaded anew", self.common.name);
+                self.common.give_up();
+                self.common.shared.forget(&self.common.name, &mut self.receiver);
+                return;
+            }
+            let stop = *stopping.borrow();
+            if self.put_away(stop) {
+                return;
+            }
+            let wake = tokio::time::Instant::from_std(self.wake(stop));
+            tokio::select! {
+                biased;
+                Some(done) = self.finished.recv() => self.finish(done),
+                Some(message) = self.receiver.recv() => self.take(message),
+                Ok(()) = legacy.changed() => {
+                    let domains = legacy.borrow_and_update().clone();
+                    self.machine.tell_legacy(domains);
+                }
+                Ok(()) = stopping.changed(), if !stop => {}
+                () = tokio::time::sleep_until(wake) => self.machine.tick(),
+            }
+            for _ in 0..ROUND {
+                if let Ok(done) = self.finished.try_recv() {
+                    self.finish(done);
+                } else if let Ok(message) = self.receiver.try_recv() {
+                    self.take(message);
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn drive(&mut self) {
+        match &mut self.machine {
+            Machine::Hosted(machine) => hosted::drive(machine, &mut self.common).await,
+            Machine::Remote(machine) => {
+                remote::drive(machine, &mut self.common).await;
+                let peers = remote::delivery(machine, &self.common.delivery);
+                if self.delivery_told.is_none_or(|told| told.elapsed() >= DELIVERY_EVERY)
+                    && *self.common.delivery != peers
+                {
+                    self.delivery_told = Some(Instant::now());
+                    self.common.set_delivery(machine.wavelet(), peers);
+                }
+            }
+        }
+        let shown = self.machine.wavelet().version();
+        if !self.snapshot_under_way && shown.number() >= self.snapshot.number().saturating_add(SNAPSHOT_EVERY) {
+            self.keep_snapshot();
+        }
+    }
+
+    /// When something is to be done even if nothing comes in.
+    fn wake(&self, stop: bool) -> Instant {
+        let now = Instant::now();
+        let idle = if stop {
+            Duration::from_millis(20)
+        } else {
+            self.common.shared.idle_max
+        };
+        let mut wake = (self.used + idle).max(now + Duration::from_millis(10));
+        if let Machine::Remote(machine) = &self.machine {
+            if let Some(deadline) = machine.deadline() {
+                wake = wake.min(now + until(clock::now(), deadline));
+            }
+            if let Some(told) = self.delivery_told {
+                let next = told + DELIVERY_EVERY;
+                if next > now {
+                    wake = wake.min(next);
+                }
+            }
+        }
+        wake
+    }
+
+    fn take(&mut self, message: Message) {
+        self.used = Instant::now();
+        let now = clock::now();
+        match message {
+            Message::Subscribe { user, known, reply } => self.subscribe(user, known, reply),
+            Message::Submit {
+                author,
+                submission,
+                version,
+                ops,
+                reply,
+            } => {
+                let ticket = self.common.ticket();
+                self.common.answers.insert(ticket, reply);
+                match &mut self.machine {
+                    Machine::Hosted(machine) => machine.handle(
+                        now,
+                        HostedInput::Submit {
+                            ticket,
+                            submission,
+                            author,
+                            version,
+                            ops,
+                        },
+                    ),
+                    Machine::Remote(machine) => machine.handle(
+                        now,
+                        RemoteInput::Submit {
+                            ticket,
+                            submission,
+                            author,
+                            version,
+                            ops,
+                        },
+                    ),
+                }
+            }
+            Message::Caret { from, caret } => self.common.caret(self.machine.wavelet(), &from, caret),
+            Message::Read(read) => read(self.machine.wavelet(), &self.machine.sealed()),
+            Message::Delivery { reply } => drop(reply.send(Arc::clone(&self.common.delivery))),
+            Message::SetDelivery { peers } => self.common.set_delivery(self.machine.wavelet(), peers),
+            Message::RemoteSubmit { delta, reply } => match &mut self.machine {
+                Machine::Hosted(machine) => {
+                    let ticket = self.common.ticket();
+                    self.common.remote_answers.insert(ticket, reply);
+                    machine.handle(now, HostedInput::RemoteSubmit { ticket, delta: *delta });
+                }
+                Machine::Remote(_) => drop(reply.send(Err(Refusal::HostRefused(
+                    "this server does not host the wavelet".to_owned(),
+                )))),
+            },
+            Message::Update { update, reply } => match &mut self.machine {
+                Machine::Remote(machine) => {
+                    let tag = self.common.ticket();
+                    self.common.update_answers.insert(tag, reply);
+                    machine.handle(now, RemoteInput::Update { tag, update: *update });
+                }
+                Machine::Hosted(_) => drop(reply.send(Err(UpdateRefusal::NoLocalParticipant))),
+            },
+            Message::Readers { reply } => {
+                drop(reply.send((self.machine.readers().clone(), self.machine.sealed())))
+            }
+            Message::HostSpoke => {
+                if let Machine::Remote(machine) = &mut self.machine {
+                    machine.handle(now, RemoteInput::HostSpoke);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        let now = clock::now();
+        match done {
+            Done::Stored {
+                written,
+                outcome: Ok(()),
+            } => self.machine.stored(now, written),
+            Done::Stored {
+                outcome: Err(error), ..
+            } => {
+                tracing::error!("{} could not be stored: {error}", self.common.name);
+                self.common.shared.metrics.count("store_errors", "write");
+                match &mut self.machine {
+                    Machine::Hosted(machine) => machine.handle(now, HostedInput::PersistFailed),
+                    Machine::Remote(machine) => machine.handle(now, RemoteInput::PersistFailed),
+                }
+            }
+            // What cannot be signed now is signed after a new start; it stays where it is.
+            Done::Signed(None) => self.common.shared.metrics.count("signing", "failed"),
+            Done::Signed(Some(delta)) => match &mut self.machine {
+                Machine::Hosted(machine) => machine.handle(now, HostedInput::Signed { delta }),
+                Machine::Remote(machine) => machine.handle(now, RemoteInput::Signed { delta }),
+            },
+            Done::Remote(input) => {
+                if let Machine::Remote(machine) = &mut self.machine {
+                    machine.handle(now, input);
+                }
+            }
+            Done::Resume {
+                user,
+                known,
+                older,
+                reply,
+            } => self.resume(user, known, &older, reply),
+            Done::Snapshot { version, kept } => {
+                self.snapshot_under_way = false;
+                // One that could not be kept is tried again after as many operations more.
+                self.snapshot = if kept {
+                    version
+                } else {
+                    self.machine.wavelet().version()
+                };
+            }
+        }
+    }
+
+    /// Opens the wavelet for somebody. Deltas that are no longer in memory are read from the store first.
+    fn subscribe(&mut self, user: ParticipantId, known: Option<Version>, reply: oneshot::Sender<Option<Subscription>>) {
+        let wavelet = self.machine.wavelet();
+        if !access::may_read(wavelet.participants(), &user) {
+            return drop(reply.send(None));
+        }
+        let shown = wavelet.version();
+        let known = known.filter(|known| *known <= shown && shown.number() - known.number() <= RESUME_MAX);
+        let Some(known) = known else {
+            return drop(reply.send(Some(self.start(user, None))));
+        };
+        if let Some(deltas) = self.machine.deltas(known) {
+            return drop(reply.send(Some(self.start(user, Some(deltas)))));
+        }
+        let (shared, done, name) = (
+            Arc::clone(&self.common.shared),
+            self.common.done.clone(),
+            self.common.name.clone(),
+        );
+        tokio::spawn(async move {
+            let older = shared.older(&name, known, shown).await.unwrap_or_default();
+            let _ = done.send(Done::Resume {
+                user,
+                known,
+                older,
+                reply,
+            });
+        });
+    }
+
+    /// Goes on with [`Actor::subscribe`]: what was read, and what has come since.
+    fn resume(
+        &mut self,
+        user: ParticipantId,
+        known: Version,
+        older: &[StoredRecord],
+        reply: oneshot::Sender<Option<Subscription>>,
+    ) {
+        if !access::may_read(self.machine.wavelet().participants(), &user) {
+            return drop(reply.send(None));
+        }
+        let starts = older.first().is_some_and(|first| first.record.applied_at() == known);
+        let rest = older
+            .last()
+            .filter(|_| starts)
+            .and_then(|last| self.machine.deltas(last.record.resulting()));
+        let deltas = rest.map(|rest| {
+            older
+                .iter()
+                .map(|stored| Arc::clone(&stored.record))
+                .chain(rest)
+                .collect()
+        });
+        drop(reply.send(Some(self.start(user, deltas))));
+    }
+
+    fn start(&mut self, user: ParticipantId, deltas: Option<Vec<Arc<Record>>>) -> Subscription {
+        let (id, events) = self.common.subscribers.add(user);
+        let wavelet = self.machine.wavelet();
+        let start = match deltas {
+            Some(deltas) => Start::Resumed {
+                version: wavelet.version(),
+                deltas,
+            },
+            None => Start::Snapshot(Box::new(wavelet.clone()), self.machine.sealed()),
+        };
+        Subscription {
+            id,
+            start,
+            carets: self.common.carets(),
+            delivery: Arc::clone(&self.common.delivery),
+            events,
+        }
+    }
+
+    fn keep_snapshot(&mut self) {
+        self.snapshot_under_way = true;
+        let version = self.machine.wavelet().version();
+        let snapshot = Snapshot {
+            version,
+            sealed: self.machine.sealed().version,
+            state: self.machine.snapshot(),
+        };
+        let (shared, done, name) = (
+            Arc::clone(&self.common.shared),
+            self.common.done.clone(),
+            self.common.name.clone(),
+        );
+        tokio::spawn(async move {
+            let kept = shared.store.keep_snapshot(&name, snapshot).await;
+            if let Err(error) = &kept {
+                tracing::warn!("the snapshot of {name} is not kept: {error}");
+            }
+            let _ = done.send(Done::Snapshot {
+                version,
+                kept: kept.is_ok(),
+            });
+        });
+    }
+
+    /// Whether the task is at its end: nobody uses the wavelet, everything is stored and sealed, and a snapshot is kept.
+    fn put_away(&mut self, stop: bool) -> bool {
+        if !stop && self.used.elapsed() < self.common.shared.idle_max {
+            return false;
+        }
+        if stop {
+            // Whoever still has it open is being sent away too.
+            self.common.subscribers.end();
+        }
+        let admitted = self.machine.is_admitted();
+        let waits = !self.machine.is_idle() || (admitted && !stop && !self.common.owes_nothing());
+        if waits || self.snapshot_under_way || !self.common.subscribers.is_empty() {
+            return false;
+        }
+        let wavelet = self.machine.wavelet();
+        let shown = wavelet.version();
+        if !stop && shown > self.machine.sealed().version {
+            if let Machine::Hosted(machine) = &mut self.machine {
+                machine.handle(clock::now(), HostedInput::SealNow);
+            }
+            // The seals come in soon; no need to look again before that.
+            self.used = Instant::now();
+            return false;
+        }
+        if admitted && shown > self.snapshot {
+            self.keep_snapshot();
+            return false;
+        }
+        if stop {
+            self.common.shared.forget(&self.common.name, &mut self.receiver);
+            return true;
+        }
+        self.common.shared.forget_unused(&self.common.name, &mut self.receiver)
+    }
+}
+
+impl Machine {
+    async fn load(name: &WaveletName, shared: &Shared) -> Result<Loaded, StoreError> {
+        let stored = shared.store.load(name).await?;
+        let kept = stored
+            .as_ref()
+            .and_then(|stored| stored.snapshot.as_ref())
+            .map_or(Version::ZERO, |snapshot| snapshot.version);
+        let machine = if shared.hosts(name) {
+            Self::Hosted(Box::new(match stored {
+                None => HostedWavelet::new(name.clone()),
+                Some(stored) => load_hosted(name, stored)?,
+            }))
+        } else {
+            let local = [shared.domain.clone()].into();
+            let seed = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string()))?;
+            Self::Remote(Box::new(match stored {
+                None => RemoteWavelet::new(name.clone(), local, seed),
+                Some(stored) => load_remote(name, local, seed, stored)?,
+            }))
+        };
+        Ok(Loaded { machine, kept })
+    }
+
+    fn wavelet(&self) -> &Wavelet {
+        match self {
+            Self::Hosted(machine) => machine.wavelet(),
+            Self::Remote(machine) => machine.wavelet(),
+        }
+    }
+
+    fn sealed(&self) -> HashedVersion {
+        match self {
+            Self::Hosted(machine) => machine.sealed().clone(),
+            Self::Remote(machine) => machine.sealed(),
+        }
+    }
+
+    fn readers(&self) -> &Readers {
+        match self {
+            Self::Hosted(machine) => machine.readers(),
+            Self::Remote(machine) => machine.readers(),
+        }
+    }
+
+    fn deltas(&self, from: Version) -> Option<Vec<Arc<Record>>> {
+        match self {
+            Self::Hosted(machine) => machine.deltas(from),
+            Self::Remote(machine) => machine.deltas(from),
+        }
+    }
+
+    fn snapshot(&self) -> bytes::Bytes {
+        match self {
+            Self::Hosted(machine) => machine.snapshot(),
+            Self::Remote(machine) => machine.snapshot(),
+        }
+    }
+
+    fn failed(&self) -> bool {
+        match self {
+            Self::Hosted(machine) => machine.failed(),
+            Self::Remote(machine) => machine.failed(),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        match self {
+            Self::Hosted(machine) => machine.is_idle(),
+            Self::Remote(machine) => machine.is_idle(),
+        }
+    }
+
+    /// Whether there is anything in the store to come back to.
+    fn is_admitted(&self) -> bool {
+        match self {
+            Self::Hosted(machine) => machine.wavelet().version() > Version::ZERO,
+            Self::Remote(machine) => machine.is_admitted(),
+        }
+    }
+
+    fn stored(&mut self, now: Timestamp, written: Written) {
+        let Written {
+            records_upto,
+            seals_upto,
+            outgoing,
+        } = written;
+        match self {
+            Self::Hosted(machine) => {
+                if let Some(upto) = records_upto {
+                    machine.handle(now, HostedInput::Persisted { upto });
+                }
+                if let Some(upto) = seals_upto {
+                    machine.handle(now, HostedInput::SealPersisted { upto });
+                }
+            }
+            Self::Remote(machine) => {
+                if let Some(upto) = records_upto {
+                    machine.handle(now, RemoteInput::Persisted { upto });
+                }
+                if outgoing {
+                    machine.handle(now, RemoteInput::OutgoingPersisted);
+                }
+            }
+        }
+    }
+
+    fn tell_legacy(&mut self, domains: std::collections::BTreeSet<billow_model::Domain>) {
+        match self {
+            Self::Hosted(machine) => machine.handle(clock::now(), HostedInput::LegacyDomains(domains)),
+            Self::Remote(machine) => machine.handle(clock::now(), RemoteInput::LegacyDomains(domains)),
+        }
+    }
+
+    fn tick(&mut self) {
+        if let Self::Remote(machine) = self {
+            let now = clock::now();
+            if machine.deadline().is_some_and(|deadline| deadline <= now) {
+                machine.handle(now, RemoteInput::Tick);
+            }
+        }
+    }
+}
+
+fn load_hosted(name: &WaveletName, stored: StoredWavelet) -> Result<HostedWavelet, StoreError> {
+    let StoredWavelet { snapshot, deltas, .. } = stored;
+    let records = deltas.into_iter().map(stored::record).collect::<Result<_, _>>()?;
+    let snapshot = snapshot.as_ref().map(|snapshot| snapshot.state.as_ref());
+    HostedWavelet::load(name.clone(), snapshot, records).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn load_remote(
+    name: &WaveletName,
+    local: std::collections::BTreeSet<billow_model::Domain>,
+    seed: u64,
+    stored: StoredWavelet,
+) -> Result<RemoteWavelet, StoreError> {
+    let StoredWavelet {
+        snapshot,
+        deltas,
+        outgoing,
+        ..
+    } = stored;
+    let records = deltas.into_iter().map(stored::record).collect::<Result<_, _>>()?;
+    let snapshot = snapshot.as_ref().map(|snapshot| snapshot.state.as_ref());
+    let outgoing = outgoing.into_iter().next().map(|outgoing| {
+        let signed = Encoded::decode(outgoing.signed).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        Ok::<_, StoreError>(machine_remote::Outgoing {
+            submission: stored::from_stored(&outgoing.submission),
+            signed,
+        })
+    });
+    RemoteWavelet::load(name.clone(), local, seed, snapshot, records, outgoing.transpose()?)
+        .map_err(|error| StoreError::Damaged(error.to_string()))
+}

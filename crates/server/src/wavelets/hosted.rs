@@ -1,0 +1,60 @@
+//! Does what the machine of a wavelet hosted here wants done.
+
+use std::collections::BTreeSet;
+
+use billow_model::{Domain, WaveletOp};
+use billow_store::WaveletWrite;
+use billow_wavelet::{HostedOutput, HostedWavelet, Record};
+
+use super::common::{Common, Written, kind};
+use super::stored;
+
+/// Asks the machine until it wants nothing more. What is to be stored is stored in one write.
+pub(super) async fn drive(machine: &mut HostedWavelet, common: &mut Common) {
+    let mut write = WaveletWrite::new(common.name.clone());
+    let mut written = Written::default();
+    while let Some(output) = machine.poll() {
+        match output {
+            HostedOutput::Persist(record) => {
+                stored::add_record(&mut write, &record, None);
+                write.reached.extend(
+                    new_domains(&record, &common.shared.domain)
+                        .into_iter()
+                        .map(|domain| (domain, record.applied_at())),
+                );
+                written.records_upto = Some(record.resulting());
+            }
+            HostedOutput::PersistSeal(seal) => {
+                write.seals.push(stored::stored_seal(&seal));
+                written.seals_upto = Some(seal.resulting.version);
+            }
+            HostedOutput::Show(record) => common.show(machine.wavelet(), &record),
+            HostedOutput::Answer { ticket, outcome } => common.answer(ticket, outcome),
+            HostedOutput::Sign(delta) => common.sign(delta),
+            HostedOutput::Sealed { seal, domains } => {
+                common.shared.federation.sealed(&common.name, &seal.resulting, &domains)
+            }
+            HostedOutput::AnswerRemote { ticket, outcome } => {
+                if let Err(refusal) = &outcome {
+                    common.shared.metrics.count("refused", kind(refusal));
+                }
+                if let Some(reply) = common.remote_answers.remove(&ticket) {
+                    // The peer may have given up waiting.
+                    let _ = reply.send(outcome);
+                }
+            }
+        }
+    }
+    if written.records_upto.is_some() || written.seals_upto.is_some() {
+        common.store(write, written).await;
+    }
+}
+
+/// Other domains that the delta adds somebody of: from there on they are told of everything.
+fn new_domains(record: &Record, ours: &Domain) -> BTreeSet<Domain> {
+    let added = record.delta.ops.iter().filter_map(|op| match op {
+        WaveletOp::AddParticipant(who) => Some(who.domain()),
+        WaveletOp::RemoveParticipant(_) | WaveletOp::NoOp | WaveletOp::MutateDocument { .. } => None,
+    });
+    added.filter(|domain| domain != ours).collect()
+}

@@ -1,0 +1,226 @@
+//! Does what the machine of a wavelet hosted elsewhere wants done.
+
+use std::sync::{Arc, PoisonError};
+
+use billow_model::{HashedVersion, Timestamp, Version};
+use billow_signing::VerifyError;
+use billow_store::{Outgoing, StoreError, WaveletWrite};
+use billow_wavelet::remote::{HostState, UpdateRefusal, Verification};
+use billow_wavelet::{RemoteInput, RemoteOutput, RemoteWavelet, StoredRecord};
+use billow_wire::{Encoded, Message as _, SignedDelta, SignerId};
+
+use super::common::{Common, Done, Written};
+use super::{Shared, stored};
+use crate::clock;
+use crate::web::messages::{DeliveryState, PeerDelivery};
+
+/// Asks the machine until it wants nothing more. What is to be stored is stored in one write.
+pub(super) async fn drive(machine: &mut RemoteWavelet, common: &mut Common) {
+    let mut write = WaveletWrite::new(common.name.clone());
+    let mut written = Written::default();
+    let mut drops = false;
+    while let Some(output) = machine.poll() {
+        match output {
+            RemoteOutput::Verify { check, delta, at } => {
+                let outcome = verify(&common.shared, delta, at);
+                machine.handle(clock::now(), RemoteInput::Verified { check, outcome });
+            }
+            RemoteOutput::Persist { record, seal, outgoing } => {
+                stored::add_record(&mut write, &record, Some(&seal));
+                write.settled.extend(outgoing.as_ref().map(stored::to_stored));
+                written.records_upto = Some(record.resulting());
+            }
+            RemoteOutput::PersistOutgoing(outgoing) => {
+                write.sent.push(Outgoing {
+                    submission: stored::to_stored(&outgoing.submission),
+                    author: outgoing.signed.delta.author.clone(),
+                    signed: outgoing.signed.bytes().clone(),
+                });
+                written.outgoing = true;
+            }
+            RemoteOutput::DropOutgoing(submission) => {
+                write.settled.push(stored::to_stored(&submission));
+                drops = true;
+            }
+            RemoteOutput::Show(record) => common.show(machine.wavelet(), &record),
+            RemoteOutput::Answer { ticket, outcome } => common.answer(ticket, outcome),
+            RemoteOutput::Sign(delta) => common.sign(delta),
+            RemoteOutput::Receipt { tag } => answer_update(common, tag, Ok(())),
+            RemoteOutput::Refuse { tag, reason } => answer_update(common, tag, Err(reason)),
+            RemoteOutput::FetchSigner { id, at, time } => fetch_signer(common, id, at, time),
+            RemoteOutput::FetchHistory {
+                request,
+                from,
+                to,
+                limit,
+            } => fetch_history(common, request, from, to, limit),
+            RemoteOutput::LoadOlder { from, to } => load_older(common, from, to),
+            RemoteOutput::Submit { attempt, delta } => submit(common, attempt, delta),
+            // What there is to say about it is asked for after each round.
+            RemoteOutput::HostState(_) => {}
+            RemoteOutput::Quarantined(evidence) => {
+                common.shared.metrics.count("quarantined", "contradiction");
+                tracing::error!(wavelet = %common.name, ours = %evidence.ours, "in quarantine: {}", evidence.contradiction);
+            }
+        }
+    }
+    if written.records_upto.is_some() || written.outgoing || drops {
+        common.store(write, written).await;
+    }
+}
+
+/// What clients are told about the host of the wavelet.
+pub(super) fn delivery(machine: &RemoteWavelet, before: &[PeerDelivery]) -> Vec<PeerDelivery> {
+    let pending = u32::try_from(machine.waiting()).unwrap_or(u32::MAX);
+    let (state, next_try, reason, since) = match machine.host_state() {
+        HostState::Waiting {
+            since,
+            next_try,
+            reason,
+        } => (
+            DeliveryState::Waiting,
+            Some(next_try.0),
+            Some(reason.clone()),
+            Some(since.0),
+        ),
+        HostState::Reachable if pending > 0 => (DeliveryState::Sending, None, None, None),
+        HostState::Reachable => (DeliveryState::Delivered, None, None, None),
+    };
+    let same = before
+        .first()
+        .filter(|before| before.state == state)
+        .map(|before| before.since);
+    vec![PeerDelivery {
+        domain: machine.name().host().to_string(),
+        state,
+        version: machine.wavelet().version().number(),
+        pending,
+        since: since.or(same).unwrap_or_else(|| clock::now().0),
+        next_try,
+        reason,
+        host: true,
+        legacy: false,
+    }]
+}
+
+fn answer_update(common: &mut Common, tag: u64, outcome: Result<(), UpdateRefusal>) {
+    if let Err(refusal) = &outcome {
+        let kind = match refusal {
+            UpdateRefusal::BadSignature(_) => "signature",
+            UpdateRefusal::UnknownSigner(_) => "unknown signer",
+            UpdateRefusal::NoLocalParticipant => "no local participant",
+            UpdateRefusal::TooManyPending => "out of order",
+            UpdateRefusal::Contradiction(_) => "contradiction",
+            UpdateRefusal::Quarantined => "quarantined",
+            UpdateRefusal::Unavailable => "unavailable",
+        };
+        common.shared.metrics.count("refused", kind);
+    }
+    if let Some(reply) = common.update_answers.remove(&tag) {
+        // The federation may be stopping.
+        let _ = reply.send(outcome);
+    }
+}
+
+/// Two hundredths of a millisecond: less than a change of thread.
+pub(super) fn verify(shared: &Shared, delta: Encoded<SignedDelta>, at: Timestamp) -> Verification {
+    match shared
+        .verifier
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .verify(delta, at)
+    {
+        Ok(verified) => Verification::Good(verified),
+        Err(VerifyError::UnknownSigner(id)) => Verification::UnknownSigner(id),
+        Err(error) => Verification::Bad(error.to_string()),
+    }
+}
+
+fn fetch_signer(common: &Common, id: SignerId, at: HashedVersion, time: Timestamp) {
+    let (shared, done, name) = (Arc::clone(&common.shared), common.done.clone(), common.name.clone());
+    tokio::spawn(async move {
+        let outcome = if shared.know_signer(&id, time).await {
+            Ok(())
+        } else {
+            match shared.federation.signer(&name, id.clone(), at).await {
+                Ok(info) if info.id() != id => Err("the host gave another signer's chain".to_owned()),
+                Ok(info) => shared.add_signer(info, time).await,
+                Err(reason) => Err(reason),
+            }
+        };
+        let _ = done.send(Done::Remote(RemoteInput::SignerFetched { id, outcome }));
+    });
+}
+
+fn fetch_history(common: &Common, request: u64, from: HashedVersion, to: HashedVersion, limit: u64) {
+    let (shared, done, name) = (Arc::clone(&common.shared), common.done.clone(), common.name.clone());
+    tokio::spawn(async move {
+        let outcome = shared.federation.history(&name, from, to, limit).await;
+        let _ = done.send(Done::Remote(RemoteInput::History { request, outcome }));
+    });
+}
+
+fn submit(common: &Common, attempt: u64, delta: Encoded<SignedDelta>) {
+    let (shared, done, name) = (Arc::clone(&common.shared), common.done.clone(), common.name.clone());
+    tokio::spawn(async move {
+        let outcome = shared.federation.submit(&name, delta).await;
+        let _ = done.send(Done::Remote(RemoteInput::SubmitAnswered { attempt, outcome }));
+    });
+}
+
+fn load_older(common: &Common, from: Version, to: Version) {
+    let (shared, done, name) = (Arc::clone(&common.shared), common.done.clone(), common.name.clone());
+    tokio::spawn(async move {
+        let records = shared.older(&name, from, to).await.unwrap_or_else(|error| {
+            tracing::error!("older deltas of {name} cannot be read: {error}");
+            Vec::new()
+        });
+        let _ = done.send(Done::Remote(RemoteInput::Older { records }));
+    });
+}
+
+impl Shared {
+    /// The stored records from the one at or before `from` up to `to`.
+    pub(super) async fn older(
+        &self,
+        name: &billow_model::WaveletName,
+        from: Version,
+        to: Version,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        let stored = self.store.deltas(name, from, to, usize::MAX).await?;
+        stored.into_iter().map(stored::record).collect()
+    }
+
+    /// Whether the chain of a signer is known to the verifier as of a time; if the store has it, it is from now on.
+    pub(crate) async fn know_signer(&self, id: &SignerId, time: Timestamp) -> bool {
+        let Ok(Some(bytes)) = self.store.signer(id.as_bytes()).await else {
+            return false;
+        };
+        let Ok(info) = billow_wire::SignerInfo::decode(&bytes) else {
+            return false;
+        };
+        info.id() == *id
+            && self
+                .verifier
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add(info, time)
+                .is_ok()
+    }
+
+    /// Checks a chain as of a time, gives it to the verifier and keeps it.
+    pub(crate) async fn add_signer(&self, info: billow_wire::SignerInfo, time: Timestamp) -> Result<(), String> {
+        let (domain, bytes) = (info.domain.clone(), info.encode());
+        let id = self
+            .verifier
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(info, time)
+            .map_err(|error| error.to_string())?;
+        let id = bytes::Bytes::copy_from_slice(id.as_bytes());
+        self.store
+            .keep_signer(id, &domain, bytes)
+            .await
+            .map_err(|error| error.to_string())
+    }
+}

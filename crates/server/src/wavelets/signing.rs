@@ -1,0 +1,121 @@
+//! The threads that sign. RSA takes a quarter of a millisecond, which no task that others wait for should spend.
+
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use billow_model::{Delta, Domain, Timestamp};
+use billow_signing::{Authority, SignError, Signer, Validity};
+use billow_store::Store;
+use billow_wire::{Encoded, SignedDelta};
+use bytes::Bytes;
+
+use crate::clock;
+
+/// At most so many threads; more than the machine has cores is of no use.
+const THREADS_MAX: usize = 4;
+
+type Done = Box<dyn FnOnce(Result<Encoded<SignedDelta>, SignError>) + Send>;
+
+struct Job {
+    delta: Encoded<Delta>,
+    done: Done,
+}
+
+/// Signs deltas on threads of its own, in the order of asking. At most one delta of each wavelet waits, so the queue is
+/// as long as there are busy wavelets.
+#[derive(Clone)]
+pub struct SigningPool {
+    signer: Signer,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl SigningPool {
+    /// Starts the threads; they end when the last clone of the pool is gone.
+    #[must_use]
+    pub fn start(signer: Signer) -> Self {
+        let (jobs, receiver) = mpsc::channel::<Job>();
+        let receiver = Arc::new(Mutex::new(receiver));
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(THREADS_MAX);
+        for _ in 0..threads {
+            let (signer, receiver) = (signer.clone(), Arc::clone(&receiver));
+            std::thread::Builder::new()
+                .name("signing".into())
+                .spawn(move || work(&signer, &receiver))
+                .expect("a thread can be started");
+        }
+        Self { signer, jobs }
+    }
+
+    /// Who signs.
+    #[must_use]
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// Has a delta signed; `done` is called on the signing thread.
+    pub fn sign(
+        &self,
+        delta: Encoded<Delta>,
+        done: impl FnOnce(Result<Encoded<SignedDelta>, SignError>) + Send + 'static,
+    ) {
+        // The threads live as long as there is a sender.
+        let _ = self.jobs.send(Job {
+            delta,
+            done: Box::new(done),
+        });
+    }
+}
+
+impl std::fmt::Debug for SigningPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningPool({})", self.signer.domain())
+    }
+}
+
+fn work(signer: &Signer, receiver: &Mutex<mpsc::Receiver<Job>>) {
+    loop {
+        // The lock is held while waiting, not while signing.
+        let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { delta, done }) = job else { return };
+        done(signer.sign(delta));
+    }
+}
+
+/// Names of the values in the store.
+const KEY: &str = "own signer key";
+const CHAIN: &str = "own signer chain";
+const TEN_YEARS_MS: i64 = 10 * 365 * 86_400_000;
+
+/// The signer of a server that does not federate: nobody else ever checks what it signs, but histories have their hashes.
+/// Made on first use and kept in the store.
+pub async fn own_signer(store: &Store, domain: &Domain) -> anyhow::Result<Signer> {
+    let kept = (
+        store.value(KEY).await?.filter(|key| !key.is_empty()),
+        store.value(CHAIN).await?,
+    );
+    if let (Some(key), Some(chain)) = kept {
+        return Ok(Signer::from_pem(domain.clone(), &key, &chain)?);
+    }
+    let now = clock::now();
+    let validity = Validity {
+        from: now,
+        until: Timestamp(now.0.saturating_add(TEN_YEARS_MS)),
+    };
+    let issued = Authority::new("Billow, this server only", validity)?.issue(domain, &[], validity)?;
+    store.set_value(KEY, Bytes::from(issued.key_pem.clone())).await?;
+    store.set_value(CHAIN, Bytes::from(issued.chain_pem.clone())).await?;
+    Ok(Signer::from_pem(domain.clone(), &issued.key_pem, &issued.chain_pem)?)
+}
+
+/// For a server that federates from now on: what it sealed for itself alone is sealed anew with the signer that others believe.
+/// Nothing of it has left the server. Does nothing where [`own_signer`] was never used.
+pub async fn forget_own_signer(store: &Store) -> anyhow::Result<()> {
+    if store.value(KEY).await?.is_some_and(|key| !key.is_empty()) {
+        let wavelets = store.unseal_unshared().await?;
+        store.set_value(KEY, Bytes::new()).await?;
+        tracing::info!(wavelets, "histories that nobody else has are sealed anew");
+    }
+    Ok(())
+}

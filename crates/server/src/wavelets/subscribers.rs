@@ -1,0 +1,133 @@
+//! Who has a wavelet open, and how what happens on it reaches them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use billow_model::{Domain, HashedVersion, ParticipantId, Version, Wavelet};
+use billow_wavelet::Record;
+use tokio::sync::mpsc;
+
+use super::shown::ShownDelta;
+use crate::web::messages::PeerDelivery;
+
+/// Events that a subscriber may be behind with; one that is further behind has to open the wavelet anew.
+const ROOM: usize = 1_024;
+
+/// What whoever has a wavelet open is told, in order.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A persisted delta; none left out. Whoever is removed by it gets this one as the last.
+    Delta(Arc<ShownDelta>),
+    /// Somebody else's caret.
+    Caret(Arc<Caret>),
+    /// How far the remote domains are, when it changed.
+    Delivery(Arc<Vec<PeerDelivery>>),
+}
+
+/// Where somebody's caret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caret {
+    /// Whose.
+    pub address: ParticipantId,
+    /// Which of their editors.
+    pub session: Arc<str>,
+    /// The version that the positions are of.
+    pub version: Version,
+    /// Which document; `None`: gone.
+    pub document: Option<String>,
+    /// Item position.
+    pub anchor: u32,
+    /// The moving end.
+    pub focus: u32,
+    /// Whether they typed just now.
+    pub typing: bool,
+}
+
+/// Who told us of a caret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaretSource {
+    /// A subscriber, by number: it is not told its own.
+    Subscriber(u64),
+    /// Another server, for a user of its own.
+    Peer(Domain),
+}
+
+/// An open wavelet. Ends when it is dropped, when its user is removed, or when it is not read for too long
+/// (the channel then closes, and the user opens it anew).
+#[derive(Debug)]
+pub struct Subscription {
+    /// Names the subscriber, so that its own carets do not come back to it.
+    pub id: u64,
+    /// The state or what was missed.
+    pub start: Start,
+    /// The carets of others at the moment.
+    pub carets: Vec<Arc<Caret>>,
+    /// How far the remote domains are.
+    pub delivery: Arc<Vec<PeerDelivery>>,
+    /// What happens from then on.
+    pub events: mpsc::Receiver<Event>,
+}
+
+/// Where the events go on from.
+#[derive(Debug)]
+pub enum Start {
+    /// This state, and how far it is sealed.
+    Snapshot(Box<Wavelet>, HashedVersion),
+    /// The known version was good: these deltas lead from there to `version`.
+    Resumed {
+        /// Where the wavelet is.
+        version: Version,
+        /// What was missed, in order.
+        deltas: Vec<Arc<Record>>,
+    },
+}
+
+/// Those who have one wavelet open.
+#[derive(Debug, Default)]
+pub(super) struct Subscribers {
+    list: Vec<Subscriber>,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    id: u64,
+    user: ParticipantId,
+    sender: mpsc::Sender<Event>,
+}
+
+impl Subscribers {
+    pub(super) fn add(&mut self, user: ParticipantId) -> (u64, mpsc::Receiver<Event>) {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (sender, events) = mpsc::channel(ROOM);
+        self.list.push(Subscriber { id, user, sender });
+        (id, events)
+    }
+
+    /// Whether nobody has it open; those that are gone are forgotten.
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.list.retain(|one| !one.sender.is_closed());
+        self.list.is_empty()
+    }
+
+    /// Tells all. Who is gone, or has no room left, is a subscriber no longer: its channel closes after what it has.
+    pub(super) fn tell(&mut self, event: &Event) {
+        self.list.retain(|one| one.sender.try_send(event.clone()).is_ok());
+    }
+
+    /// Tells all but one.
+    pub(super) fn tell_others(&mut self, id: Option<u64>, event: &Event) {
+        self.list
+            .retain(|one| Some(one.id) == id || one.sender.try_send(event.clone()).is_ok());
+    }
+
+    /// Ends the subscriptions of those who may no longer read.
+    pub(super) fn keep(&mut self, may_read: impl Fn(&ParticipantId) -> bool) {
+        self.list.retain(|one| may_read(&one.user));
+    }
+
+    /// Ends all.
+    pub(super) fn end(&mut self) {
+        self.list.clear();
+    }
+}
