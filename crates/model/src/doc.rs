@@ -6,6 +6,7 @@
 mod annotations;
 pub mod compose;
 mod document;
+pub mod edit;
 mod initialization;
 pub mod invert;
 mod items;

@@ -182,6 +182,14 @@ impl Wavelet {
             }
         }
     }
+    /// Changes one document and nothing else: for looking ahead on a copy.
+    pub(crate) fn change_document(&mut self, id: &DocumentId, op: &DocOp) -> Result<(), ApplyDeltaError> {
+        let refused = |error| ApplyDeltaError::Document { document: id.clone(), error };
+        match self.documents.get_mut(id) {
+            Some((document, _)) => document.apply(op).map_err(refused),
+            None => Document::new().check(op).map_err(refused),
+        }
+    }
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &WaveletName {
