@@ -4,7 +4,12 @@
 //! is at most one outgoing stream; it is opened when something is sent and opened again, with back-off, when it breaks.
 //! What comes in over a stream that a peer opened is delivered in order, with the domain that the peer has proved.
 
+mod dial;
+mod dns;
+mod driver;
+mod listen;
 mod pool;
+mod tls;
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};

@@ -1,0 +1,193 @@
+//! One machine, one socket: the loop between them.
+//!
+//! [`Driver::settle`] does what the machine asks until it asks nothing more; [`Driver::hear`] waits for the peer or the
+//! clock and tells the machine. What the machine wants written between two waits goes out in one write.
+
+use std::time::{Duration, Instant};
+
+use billow_xmpp::Domain;
+use billow_xmpp::s2s::{Event, Machine, Output, Over};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+use crate::tls::Tls;
+
+/// How long the TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// How long a peer may leave what we write unread.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+/// How long the good-bye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A connection, before and after its handshake.
+enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    Closed,
+}
+
+/// A machine with its connection.
+pub(crate) struct Driver<'a, M> {
+    pub(crate) machine: M,
+    socket: Socket,
+    tls: &'a Tls,
+    /// The peer that we dialled; `None` if the peer dialled us.
+    dialled: Option<Domain>,
+    buffer: Box<[u8; 16 << 10]>,
+    /// Why the connection failed, where the machine only knows that it did.
+    failure: Option<String>,
+}
+
+/// What [`Driver::settle`] brought.
+pub(crate) struct Settled {
+    /// What happened, without the end.
+    pub(crate) events: Vec<Event>,
+    /// The stream is over, and why.
+    pub(crate) over: Option<String>,
+}
+
+impl<'a, M: Machine> Driver<'a, M> {
+    pub(crate) fn new(machine: M, socket: TcpStream, tls: &'a Tls, dialled: Option<Domain>) -> Self {
+        let buffer = Box::new([0; 16 << 10]);
+        Self {
+            machine,
+            socket: Socket::Plain(socket),
+            tls,
+            dialled,
+            buffer,
+            failure: None,
+        }
+    }
+
+    /// Does what the machine asks until it asks nothing more.
+    pub(crate) async fn settle(&mut self) -> Settled {
+        let mut settled = Settled {
+            events: Vec::new(),
+            over: None,
+        };
+        let mut unwritten = Vec::new();
+        loop {
+            match self.machine.poll() {
+                Some(Output::Write(bytes)) if unwritten.is_empty() => unwritten = bytes,
+                Some(Output::Write(bytes)) => unwritten.extend_from_slice(&bytes),
+                Some(Output::Event(Event::Over(over))) => settled.over = Some(self.reason(&over)),
+                Some(Output::Event(event)) => settled.events.push(event),
+                Some(Output::StartTls(local)) => {
+                    if self.write(std::mem::take(&mut unwritten)).await {
+                        self.start_tls(&local).await;
+                    }
+                }
+                Some(Output::Close) => {
+                    if self.write(std::mem::take(&mut unwritten)).await {
+                        self.socket.shut_down().await;
+                    }
+                    self.socket = Socket::Closed;
+                }
+                // A write that fails makes the machine ask for more: the end.
+                None if !unwritten.is_empty() => {
+                    self.write(std::mem::take(&mut unwritten)).await;
+                }
+                None => return settled,
+            }
+        }
+    }
+
+    /// Waits until the peer says something or the machine's time has come. May be dropped at any point.
+    pub(crate) async fn hear(&mut self) {
+        let deadline = self.machine.deadline();
+        let sleep = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            read = self.socket.read(&mut self.buffer[..]) => match read {
+                Ok(0) => self.machine.handle_eof(Instant::now()),
+                Ok(count) => self.machine.handle_bytes(Instant::now(), &self.buffer[..count]),
+                Err(error) => self.fail(format!("the connection was lost: {error}")),
+            },
+            () = sleep => self.machine.handle_timeout(Instant::now()),
+        }
+    }
+
+    /// Writes, unless the socket is closed; whether it went well.
+    async fn write(&mut self, bytes: Vec<u8>) -> bool {
+        match tokio::time::timeout(WRITE_STALL, self.socket.write(&bytes)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => self.fail(format!("the connection was lost: {error}")),
+            Err(_) => self.fail(format!("the other server read nothing for {} s", WRITE_STALL.as_secs())),
+        }
+        false
+    }
+
+    async fn start_tls(&mut self, local: &Domain) {
+        let Socket::Plain(plain) = std::mem::replace(&mut self.socket, Socket::Closed) else {
+            return self.fail("TLS was asked for twice".to_owned());
+        };
+        let handshake = async {
+            match &self.dialled {
+                Some(peer) => self.tls.connect(local, peer, plain).await,
+                None => self.tls.accept(local, plain).await,
+            }
+        };
+        match tokio::time::timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(stream)) => {
+                let certificate = self.tls.certificate_of(&stream);
+                self.socket = Socket::Tls(Box::new(stream));
+                self.machine.handle_tls(Instant::now(), certificate);
+            }
+            Ok(Err(reason)) => self.fail(reason),
+            Err(_) => self.fail(format!("TLS was not agreed on within {} s", HANDSHAKE.as_secs())),
+        }
+    }
+
+    /// The connection is of no more use.
+    fn fail(&mut self, reason: String) {
+        self.failure.get_or_insert(reason);
+        self.socket = Socket::Closed;
+        self.machine.handle_eof(Instant::now());
+    }
+
+    fn reason(&self, over: &Over) -> String {
+        match (over, &self.failure) {
+            (Over::Lost, Some(failure)) => failure.clone(),
+            _ => over.to_string(),
+        }
+    }
+}
+
+impl Socket {
+    /// Reads what there is; a closed socket has nothing, ever.
+    async fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer).await,
+            Self::Tls(stream) => stream.read(buffer).await,
+            Self::Closed => Ok(0),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+            Self::Closed => Ok(()),
+        }
+    }
+
+    async fn shut_down(&mut self) {
+        let goodbye = async {
+            match self {
+                Self::Plain(stream) => stream.shutdown().await,
+                Self::Tls(stream) => stream.shutdown().await,
+                Self::Closed => Ok(()),
+            }
+        };
+        // Whether the peer hears the end or not, it is the end.
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+}
