@@ -71,6 +71,8 @@ export interface StoredChannel {
   readonly address: string;
   readonly sequence: number;
   readonly version: number;
+  /** Whether some documents were not as of that version. */
+  readonly partial: boolean;
   readonly inFlight: InFlight | null;
   readonly pending: readonly Operation[];
   readonly pendingChanges: number;
@@ -124,7 +126,7 @@ export class Channel {
   /** A channel with what an earlier page left, on a copy of the wavelet of that page or of another version. */
   static restore(stored: StoredChannel, cached: WaveletCopy | null): Channel {
     const copy = cached?.clone() ?? new WaveletCopy(stored.wavelet, stored.host);
-    const partial = cached === null ? stored.version > 0 : cached.version !== stored.version;
+    const partial = stored.partial || (cached === null ? stored.version > 0 : cached.version !== stored.version);
     if (partial || cached === null) {
       copy.version = stored.version;
       copy.participants = stored.participants;
@@ -160,6 +162,7 @@ export class Channel {
       address: this.address,
       sequence: this.#sequence,
       version: this.confirmed.version,
+      partial: this.#partial,
       inFlight: this.#inFlight,
       pending: this.#pending,
       pendingChanges: this.#pendingChanges,
@@ -221,7 +224,7 @@ export class Channel {
     if (end <= this.confirmed.version) return;
     if (delta.version !== this.confirmed.version) return this.#lost(delta.version > this.confirmed.version);
     try {
-      if (mine) this.#receiveOwn(delta);
+      if (mine || this.#isOfEarlierSelf(delta)) this.#receiveOwn(delta);
       else this.#receiveOther(delta);
     } catch (e) {
       if (!(e instanceof OpError)) throw e;
@@ -292,6 +295,23 @@ export class Channel {
   #isMine(delta: DeltaMessage): boolean {
     const own = delta.own;
     return own != null && own.session === this.session && own.sequence === this.#inFlight?.sequence;
+  }
+
+  /**
+   * A submission that was sent after this channel was last stored: all that is pending here was part of it, as the
+   * pending operations only grow until they are sent.
+   */
+  #isOfEarlierSelf(delta: DeltaMessage): boolean {
+    const own = delta.own;
+    if (own == null || own.session !== this.session || own.sequence <= this.#sequence) return false;
+    this.#sequence = own.sequence;
+    if (this.#inFlight !== null || this.#pending.length === 0) return false;
+    const operations = this.#pending;
+    const changes = this.#pendingChanges;
+    this.#inFlight = { sequence: own.sequence, version: delta.version, operations, current: operations, changes };
+    this.#pending = [];
+    this.#pendingChanges = 0;
+    return true;
   }
 
   #addPending(op: Operation): void {
