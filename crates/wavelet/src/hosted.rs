@@ -7,9 +7,10 @@
 //! or when [`UNSEALED_MAX`] operations wait.
 //!
 //! Bounds: [`UNDER_WAY_MAX`] submissions not yet persisted (further ones are refused as unavailable); the recent records
-//! kept in memory are bounded, and a submission against an older version is refused as unknown.
+//! kept in memory are bounded, and a submission against an older version is refused as unknown;
+//! [`REFUSED_MAX`] refusals are remembered, then all are forgotten.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use billow_model::{
@@ -30,6 +31,8 @@ use crate::record::{LoadError, Origin, Record, Seal, SignedDigest, StoredRecord,
 pub const UNDER_WAY_MAX: usize = 1_000;
 /// Operations that may wait for their seal on a wavelet that no other domain is on.
 pub const UNSEALED_MAX: u64 = 1_000;
+/// Refused signed deltas that are remembered.
+const REFUSED_MAX: usize = 1_000;
 
 /// What a hosted wavelet is told.
 #[derive(Debug)]
@@ -143,6 +146,9 @@ pub struct HostedWavelet {
     /// Seal up to here although no other domain needs it.
     seal_until: Version,
     legacy: BTreeSet<Domain>,
+    /// Signed deltas that were refused, and why: a late copy of the same bytes must not be applied after all, when its
+    /// author has been told and has submitted something else instead.
+    refused: HashMap<SignedDigest, Refusal>,
     failed: bool,
 }
 
@@ -182,6 +188,7 @@ impl HostedWavelet {
             sealing: VecDeque::new(),
             seal_until: Version::ZERO,
             legacy: BTreeSet::new(),
+            refused: HashMap::new(),
             failed: false,
         }
     }
@@ -321,19 +328,37 @@ impl HostedWavelet {
         if self.failed {
             return Err(Refusal::Unavailable);
         }
-        if let Some(mark) = self.log.signed(&SignedDigest::of(signed.bytes())) {
+        let digest = SignedDigest::of(signed.bytes());
+        if let Some(mark) = self.log.signed(&digest) {
             let mark = mark.clone();
             return Ok(self.answer_signed(ticket, mark));
+        }
+        if let Some(refusal) = self.refused.get(&digest) {
+            return Err(refusal.clone());
         }
         if self.log.under_way() >= UNDER_WAY_MAX {
             return Err(Refusal::Unavailable);
         }
+        match self.apply_signed(now, &signed) {
+            Ok(record) => {
+                self.owed_remote.entry(record.resulting()).or_default().push(ticket);
+                Ok(None)
+            }
+            Err(refusal) => {
+                if self.refused.len() >= REFUSED_MAX {
+                    self.refused.clear();
+                }
+                self.refused.insert(digest, refusal.clone());
+                Err(refusal)
+            }
+        }
+    }
+
+    fn apply_signed(&mut self, now: Timestamp, signed: &Encoded<SignedDelta>) -> Result<Arc<Record>, Refusal> {
         check_size(&signed.delta.ops, signed.bytes().len())?;
         let ops = place_signed(&self.log, &signed.delta, &self.legacy)?;
         let origin = Origin::Remote { signed: signed.bytes().clone() };
-        let record = self.apply(now, signed.delta.author.clone(), ops, origin)?;
-        self.owed_remote.entry(record.resulting()).or_default().push(ticket);
-        Ok(None)
+        self.apply(now, signed.delta.author.clone(), ops, origin)
     }
 
     /// The same bytes again: the answer is that of the first time, once there is one (protocol.md T21).

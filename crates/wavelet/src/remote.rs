@@ -99,7 +99,7 @@ pub enum RemoteInput {
         /// The very delta that was handed out, signed.
         delta: Encoded<SignedDelta>,
     },
-    /// The answer to [`RemoteOutput::PersistOutgoing`].
+    /// The answer to [`RemoteOutput::PersistOutgoing`] and to [`RemoteOutput::DropOutgoing`]: it is done on disk.
     OutgoingPersisted,
     /// The answer to [`RemoteOutput::Submit`].
     SubmitAnswered {
@@ -215,7 +215,8 @@ pub enum RemoteOutput {
     Sign(Encoded<Delta>),
     /// Store the outgoing submission, replacing one of the same identity; then tell [`RemoteInput::OutgoingPersisted`].
     PersistOutgoing(Outgoing),
-    /// Remove a stored outgoing submission: the host has refused it, or has merged it with another delta.
+    /// Remove a stored outgoing submission: the host has refused it, or has merged it with another delta. Then tell
+    /// [`RemoteInput::OutgoingPersisted`].
     DropOutgoing(Submission),
     /// Send the delta to the host; then tell [`RemoteInput::SubmitAnswered`].
     Submit {

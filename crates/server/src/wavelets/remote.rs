@@ -18,7 +18,6 @@ use crate::web::messages::{DeliveryState, PeerDelivery};
 pub(super) async fn drive(machine: &mut RemoteWavelet, common: &mut Common) {
     let mut write = WaveletWrite::new(common.name.clone());
     let mut written = Written::default();
-    let mut drops = false;
     while let Some(output) = machine.poll() {
         match output {
             RemoteOutput::Verify { check, delta, at } => {
@@ -40,7 +39,7 @@ pub(super) async fn drive(machine: &mut RemoteWavelet, common: &mut Common) {
             }
             RemoteOutput::DropOutgoing(submission) => {
                 write.settled.push(stored::to_stored(&submission));
-                drops = true;
+                written.outgoing = true;
             }
             RemoteOutput::Show(record) => common.show(machine.wavelet(), &record),
             RemoteOutput::Answer { ticket, outcome } => common.answer(ticket, outcome),
@@ -64,7 +63,7 @@ pub(super) async fn drive(machine: &mut RemoteWavelet, common: &mut Common) {
             }
         }
     }
-    if written.records_upto.is_some() || written.outgoing || drops {
+    if written.records_upto.is_some() || written.outgoing {
         common.store(write, written).await;
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use billow_model::{Delta, HashedVersion, ParticipantId, Timestamp, Version, WaveletOp};
+use billow_model::{Delta, ParticipantId, Timestamp, Version, WaveletOp};
 use billow_wire::exchange::SubmitResponse;
 use billow_wire::{Encoded, SignedDelta};
 
@@ -20,7 +20,7 @@ use crate::record::{Record, Submission, encode_ops};
 /// How often a submission is made anew before the host's refusal is final.
 const REBASES_MAX: u32 = 20;
 /// How long to wait for the newer deltas that a refusal speaks of, ms.
-const NEWS_MS: i64 = 10_000;
+const NEWS_MS: i64 = 30_000;
 /// After this long without an answer a submission is sent again, ms. The driver has a shorter timeout of its own.
 const ANSWER_MS: i64 = 60_000;
 
@@ -58,6 +58,8 @@ enum Stage {
     Echo(SubmitResponse),
     /// The host says it was made against too old a version; waits for a newer one.
     News { until: Timestamp, reason: String },
+    /// It is settled, and answered once it is off the disk: after a restart it must not be sent again.
+    Dropping(Result<Version, Refusal>),
 }
 
 #[derive(Debug)]
@@ -107,7 +109,8 @@ impl Outbox {
 
     /// The submission in flight, if this is its signed delta.
     pub(super) fn recognise(&self, signed: &Encoded<SignedDelta>) -> Option<Submission> {
-        let flight = self.flight.as_ref().filter(|flight| flight.signed.as_ref().is_some_and(|own| own.bytes() == signed.bytes()))?;
+        let own = |flight: &&Flight| flight.signed.as_ref().is_some_and(|own| own.bytes() == signed.bytes());
+        let flight = self.flight.as_ref().filter(own).filter(|flight| !matches!(flight.stage, Stage::Dropping(_)))?;
         Some(flight.job.submission.clone())
     }
 
@@ -116,7 +119,7 @@ impl Outbox {
             Stage::Sending { since, .. } => Some(Timestamp(since.0.saturating_add(ANSWER_MS))),
             Stage::Again { at, .. } => Some(*at),
             Stage::News { until, .. } => Some(*until),
-            Stage::Signing(_) | Stage::Storing | Stage::Echo(_) => None,
+            Stage::Signing(_) | Stage::Storing | Stage::Echo(_) | Stage::Dropping(_) => None,
         }
     }
 
@@ -204,12 +207,18 @@ impl RemoteWavelet {
 
     fn refuse(&mut self, now: Timestamp, job: Job, stored: bool, refusal: &Refusal) {
         if stored {
-            self.outputs.push_back(RemoteOutput::DropOutgoing(job.submission));
+            return self.drop_outgoing(job, Err(refusal.clone()));
         }
         for ticket in job.tickets {
             self.answer(ticket, Err(refusal.clone()));
         }
         self.launch_next(now);
+    }
+
+    /// Settles a submission that is on disk: with the version it is applied at, or a refusal.
+    fn drop_outgoing(&mut self, job: Job, outcome: Result<Version, Refusal>) {
+        self.outputs.push_back(RemoteOutput::DropOutgoing(job.submission.clone()));
+        self.outbox.flight = Some(Flight { job, signed: None, stage: Stage::Dropping(outcome) });
     }
 
     pub(super) fn signed(&mut self, signed: Encoded<SignedDelta>) {
@@ -227,6 +236,19 @@ impl RemoteWavelet {
         if self.outbox.flight.as_ref().is_some_and(|flight| matches!(flight.stage, Stage::Storing)) {
             self.send(now);
         }
+        let dropping = |flight: &mut Flight| matches!(flight.stage, Stage::Dropping(_));
+        let Some(Flight { job, stage: Stage::Dropping(outcome), .. }) = self.outbox.flight.take_if(dropping) else { return };
+        for ticket in job.tickets {
+            match outcome.clone() {
+                Err(refusal) => self.answer(ticket, Err(refusal)),
+                Ok(applied_at) => {
+                    if let Some(applied) = self.answer_resend(ticket, applied_at) {
+                        self.answer(ticket, Ok(applied));
+                    }
+                }
+            }
+        }
+        self.launch_next(now);
     }
 
     /// Sends the submission in flight, for the first time or again.
@@ -249,7 +271,7 @@ impl RemoteWavelet {
                 self.expect_echo(now, response.resulting.clone());
                 flight.stage = Stage::Echo(response);
                 self.outbox.flight = Some(flight);
-                self.settle_echo(now);
+                self.settle_echo();
             }
             Err(SubmitFailure::Unreachable(reason)) => {
                 let at = self.outbox.backoff.failed(now);
@@ -299,28 +321,21 @@ impl RemoteWavelet {
             }
             self.launch_next(now);
         } else {
-            self.settle_echo(now);
+            self.settle_echo();
             self.rebase(now);
         }
     }
 
     /// COMPAT(wiab): a host may take a submission for a repetition of an earlier delta of the same author with equal
     /// operations, and answer with that one (operations.md §8). Then ours never comes, and that one is the answer.
-    fn settle_echo(&mut self, now: Timestamp) {
+    fn settle_echo(&mut self) {
         let head = self.log.head().version();
         let passed = |flight: &mut Flight| matches!(&flight.stage, Stage::Echo(response) if response.resulting.version <= head);
         let Some(Flight { job, stage: Stage::Echo(response), .. }) = self.outbox.flight.take_if(passed) else { return };
-        self.outputs.push_back(RemoteOutput::DropOutgoing(job.submission));
-        let resulting: HashedVersion = response.resulting;
-        let before = resulting.version.number().saturating_sub(u64::from(response.operations_applied));
-        let applied_at =
-            self.log.entry_before(resulting.version).map_or(Version::new(before), |entry| entry.record.applied_at());
-        for ticket in job.tickets {
-            if let Some(applied) = self.answer_resend(ticket, applied_at) {
-                self.answer(ticket, Ok(applied));
-            }
-        }
-        self.launch_next(now);
+        let resulting = response.resulting.version;
+        let before = Version::new(resulting.number().saturating_sub(u64::from(response.operations_applied)));
+        let applied_at = self.log.entry_before(resulting).map_or(before, |entry| entry.record.applied_at());
+        self.drop_outgoing(job, Ok(applied_at));
     }
 
     pub(super) fn host_spoke_to_outbox(&mut self, now: Timestamp) {
@@ -346,7 +361,7 @@ impl RemoteWavelet {
                     self.refuse(now, flight.job, true, &refusal);
                 }
             }
-            Stage::Signing(_) | Stage::Storing | Stage::Echo(_) => {}
+            Stage::Signing(_) | Stage::Storing | Stage::Echo(_) | Stage::Dropping(_) => {}
         }
     }
 
