@@ -42,9 +42,12 @@ export type PersonCaret = Caret & { readonly session: string; readonly name: str
 export type EditorEvents = {
   /** Selection, marks or focus are other now: toolbars look again. */
   readonly changed: () => void;
+  readonly focused: () => void;
+  readonly left: () => void;
   /** My caret moved, or left (null). */
   readonly caret: (caret: Caret | null, typing: boolean) => void;
   readonly link: () => void;
+  readonly replyHere: () => void;
   readonly leave: () => void;
   readonly finish: () => void;
   readonly toggleThread: (id: string) => void;
@@ -61,6 +64,7 @@ export class BlipEditor {
   private marks: ReadonlyMap<string, ThreadMark> = new Map();
   private readonly anchors = new Set<AnchorView>();
   private carets: readonly PersonCaret[] = [];
+  private writable = true;
 
   /** Null when the document is no blip. */
   static mount(place: HTMLElement, source: BlipSource, events: EditorEvents, label: string): BlipEditor | null {
@@ -74,13 +78,23 @@ export class BlipEditor {
       undo: () => this.undo(),
       redo: () => this.redo(),
       link: events.link,
+      replyHere: events.replyHere,
       leave: events.leave,
       finish: events.finish,
     });
     this.view = new EditorView({ mount: place }, {
       state: EditorState.create({ doc: blip.doc, schema, plugins: [...keys, cleanPlugin, caretsPlugin, threadsPlugin] }),
       dispatchTransaction: (tr) => this.dispatch(tr),
-      attributes: () => ({ role: "textbox", "aria-multiline": "true", "aria-label": this.label, class: "blip-text", spellcheck: "true" }),
+      editable: () => this.writable,
+      attributes: (state) => ({
+        role: "textbox",
+        "aria-multiline": "true",
+        "aria-label": this.label,
+        "aria-readonly": String(!this.writable),
+        class: state.doc.childCount === 1 && state.doc.firstChild!.content.size === 0 ? "blip-text is-empty" : "blip-text",
+        "data-placeholder": "Write here",
+        spellcheck: "true",
+      }),
       nodeViews: {
         reply: (node) => {
           const id = node.attrs["id"] as string;
@@ -92,11 +106,14 @@ export class BlipEditor {
       domParser: DOMParser.fromSchema(schema),
       transformPastedText: cleanText,
       handleDOMEvents: {
-        focus: () => this.moved(false),
+        focus: () => {
+          events.focused();
+          setTimeout(() => this.moved(false));
+        },
         blur: () => {
           this.undoStack.close();
           events.caret(null, false);
-          events.changed();
+          events.left();
         },
         compositionend: () => this.afterComposition(),
         beforeinput: (_view, event) => this.beforeInput(event),
@@ -156,11 +173,22 @@ export class BlipEditor {
     this.view.focus();
   }
 
-  /** Puts an anchor for an inline thread after the selection; true when there was a place for it. */
-  insertAnchor(id: string): void {
-    const { to } = this.view.state.selection;
-    const position = Math.max(1, to);
-    this.view.dispatch(this.view.state.tr.insert(position, schema.node("reply", { id })));
+  /** Where the selection ends, in items of the document: the place for an anchor. */
+  selectionEnd(): number {
+    const { doc, selection } = this.view.state;
+    return this.frame.before.length + offsetAt(doc, Math.min(Math.max(selection.to, 1), doc.content.size - 1));
+  }
+
+  get selecting(): boolean {
+    return !this.view.state.selection.empty;
+  }
+
+  /** Whether I may write. */
+  setWritable(writable: boolean): void {
+    if (writable !== this.writable) {
+      this.writable = writable;
+      this.view.setProps({});
+    }
   }
 
   showCarets(carets: readonly PersonCaret[]): void {
@@ -282,7 +310,7 @@ export class BlipEditor {
   }
 
   private moved(typing: boolean): void {
-    if (!this.view.hasFocus()) return;
+    if (this.view.isDestroyed || !this.view.hasFocus()) return;
     const { anchor, head } = this.view.state.selection;
     const at = (position: number) => this.frame.before.length + offsetAt(this.view.state.doc, position);
     this.events.caret({ anchor: at(anchor), focus: at(head) }, typing);

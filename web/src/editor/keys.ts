@@ -9,6 +9,7 @@ export type Actions = {
   readonly undo: () => void;
   readonly redo: () => void;
   readonly link: () => void;
+  readonly replyHere: () => void;
   readonly leave: () => void;
   readonly finish: () => void;
 };
@@ -24,6 +25,7 @@ export function editorKeys(actions: Actions): Plugin[] {
     "Mod-u": toggleStyle("underline"),
     "Mod-Shift-x": toggleStyle("strike"),
     "Mod-k": act(actions.link),
+    "Mod-Alt-m": act(actions.replyHere),
     "Mod-z": act(actions.undo),
     "Mod-Shift-z": act(actions.redo),
     "Mod-y": act(actions.redo),

@@ -40,7 +40,6 @@ function lineClass(attrs: Attrs): string {
 function lineDom(node: Node): DOMOutputSpec {
   const attrs: Record<string, string> = { class: lineClass(node.attrs) };
   if (node.attrs["d"] === "r") attrs["dir"] = "rtl";
-  if (node.attrs["t"] === "li") attrs["role"] = "listitem";
   return [HEADINGS[node.attrs["t"]] ?? "div", attrs, 0];
 }
 

@@ -1,0 +1,76 @@
+/** Who am I? Then the frame, or the sign-in card. */
+import { useCallback, useEffect, useState } from "preact/hooks";
+import type { Client } from "../wave/client";
+import { AppContext } from "./context";
+import { type Me, Refusal, signOut, whoAmI } from "./session";
+import { Shell } from "./shell";
+import { SignIn } from "./sign-in";
+import { useDelayed } from "./delay";
+
+export function App({ makeClient }: { makeClient: () => Client }) {
+  const [me, setMe] = useState<Me | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  const [client, setClient] = useState<Client | null>(null);
+  const [again, setAgain] = useState(false);
+  const slow = useDelayed(me === null && problem === null, 300);
+
+  const look = useCallback(async () => {
+    setProblem(null);
+    try {
+      setMe(await whoAmI());
+    } catch (error) {
+      setProblem(error instanceof Refusal ? error.message : "Something went wrong.");
+    }
+  }, []);
+  useEffect(() => void look(), [look]);
+
+  const address = me?.address ?? null;
+  useEffect(() => {
+    if (address === null) return;
+    const made = makeClient();
+    made.start();
+    setClient(made);
+    const keep = () => void made.flush();
+    addEventListener("pagehide", keep);
+    document.addEventListener("visibilitychange", keep);
+    return () => {
+      removeEventListener("pagehide", keep);
+      document.removeEventListener("visibilitychange", keep);
+      setClient(null);
+      void made.stop();
+    };
+  }, [address, makeClient]);
+
+  const leave = async () => {
+    await client?.flush();
+    await signOut();
+    await look();
+  };
+
+  if (problem !== null) {
+    return (
+      <main class="empty">
+        <h1>Billow</h1>
+        <p>{problem}</p>
+        <button type="button" class="button" onClick={look}>
+          Try again
+        </button>
+      </main>
+    );
+  }
+  if (me === null) return slow ? <main class="empty"><h1>Billow</h1><p>Loading…</p></main> : null;
+  if (me.address === null || again) {
+    const entered = async () => {
+      await look();
+      setAgain(false);
+      client?.start();
+    };
+    return <SignIn me={me} entered={entered} />;
+  }
+  if (client === null) return null;
+  return (
+    <AppContext.Provider value={{ client, me: { ...me, address: me.address } }}>
+      <Shell leave={leave} signIn={() => setAgain(true)} />
+    </AppContext.Provider>
+  );
+}

@@ -1,0 +1,40 @@
+/** People in words and looks: names from addresses, domains, initials, a colour and pattern each. */
+
+export function localPart(address: string): string {
+  return address.slice(0, address.lastIndexOf("@"));
+}
+
+export function domainOf(address: string): string {
+  return address.slice(address.lastIndexOf("@") + 1);
+}
+
+/** `bob.smith@acme.lab` → `Bob Smith`. An empty local part is the domain's own address. */
+export function nameOf(address: string): string {
+  const words = localPart(address).split(/[._-]+/).filter(Boolean);
+  if (words.length === 0) return `everybody at ${domainOf(address)}`;
+  return words.map((word) => word[0]!.toUpperCase() + word.slice(1)).join(" ");
+}
+
+export function initials(address: string): string {
+  const words = nameOf(address).split(" ");
+  return ((words[0]?.[0] ?? "?") + (words[1]?.[0] ?? "")).toUpperCase();
+}
+
+/** 1 to 8, always the same for one text. */
+export function lookOf(text: string): number {
+  let hash = 7;
+  for (let i = 0; i < text.length; i++) hash = (Math.imul(hash, 31) + text.charCodeAt(i)) >>> 0;
+  return (((hash ^ (hash >>> 15)) >>> 0) % 8) + 1;
+}
+
+/** A name as others see it: with the domain when it is not of this server. */
+export function fullName(address: string, domains: readonly string[]): string {
+  return domains.includes(domainOf(address)) ? nameOf(address) : `${nameOf(address)} (${domainOf(address)})`;
+}
+
+/** An address as typed: a bare name is of my own domain. Null when it cannot be one. */
+export function parseAddress(typed: string, ownDomain: string): string | null {
+  const text = typed.trim().toLowerCase();
+  const address = text.includes("@") ? text : `${text}@${ownDomain}`;
+  return /^[^\s@,]+@[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(address) ? address : null;
+}

@@ -1,0 +1,30 @@
+/** A person in small: picture, name, domain. */
+import { useApp } from "./context";
+import { domainOf, initials, lookOf, nameOf } from "./people";
+
+export function Avatar({ address, small = false }: { address: string; small?: boolean }) {
+  return (
+    <span class={`avatar look-${lookOf(address)}${small ? " small" : ""}`} aria-hidden="true">
+      {initials(address)}
+    </span>
+  );
+}
+
+/** The domain of somebody from elsewhere; nothing for people of this server. */
+export function DomainBadge({ address }: { address: string }) {
+  const { me } = useApp();
+  const domain = domainOf(address);
+  if (me.domains.includes(domain)) return null;
+  return <span class={`badge look-${lookOf(domain)}`}>{domain}</span>;
+}
+
+/** `Bob · acme.lab` */
+export function PersonName({ address }: { address: string }) {
+  const { me } = useApp();
+  return (
+    <>
+      <span class="name">{address === me.address ? "Me" : nameOf(address)}</span>
+      <DomainBadge address={address} />
+    </>
+  );
+}
