@@ -199,8 +199,15 @@ fn is_global_v6(ip: Ipv6Addr) -> bool {
     given_out && !special
 }
 
+// The lab belongs to the binary, which is built on this crate; its name server is read here directly.
+#[cfg(test)]
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../billow/src/lab/dns.rs"]
+mod lab;
+
 #[cfg(test)]
 mod tests {
+    use super::lab::{DnsServer, Zone};
     use super::*;
 
     #[test]
@@ -244,5 +251,62 @@ mod tests {
     fn b_075_ports_of_other_services_are_refused() {
         assert!([0, 22, 25, 53, 6379].into_iter().all(|port| !is_sane_port(port)));
         assert!([443, 5269, 5270, 7000].into_iter().all(is_sane_port));
+    }
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    async fn find(zone: Zone, peer: &str) -> Result<Vec<String>, FindError> {
+        let server = DnsServer::start(SocketAddr::new(LOOPBACK, 0), zone).await.unwrap();
+        let dns = Dns::new(&ResolverChoice::Servers(vec![server.address()]), true).unwrap();
+        let found = dns.find(&peer.parse().unwrap()).await;
+        found.map(|addresses| addresses.iter().map(ToString::to_string).collect())
+    }
+
+    const SERVICE: &str = "_xmpp-server._tcp.acme.lab";
+
+    #[tokio::test]
+    async fn targets_come_in_the_order_of_their_priority() {
+        let zone = Zone::new().address("one.acme.lab", LOOPBACK).unwrap();
+        let zone = zone.address("two.acme.lab", "::1".parse().unwrap()).unwrap();
+        let zone = zone.service(SERVICE, 20, 7001, "one.acme.lab").unwrap();
+        let zone = zone.service(SERVICE, 10, 7002, "two.acme.lab").unwrap();
+        assert_eq!(find(zone, "acme.lab").await.unwrap(), ["[::1]:7002", "127.0.0.1:7001"]);
+    }
+
+    #[tokio::test]
+    async fn b_070_a_target_of_a_dot_means_not_offered() {
+        let zone = Zone::new().address("acme.lab", LOOPBACK).unwrap();
+        let zone = zone.service(SERVICE, 0, 0, ".").unwrap();
+        assert_eq!(find(zone, "acme.lab").await, Err(FindError::NotOffered));
+    }
+
+    #[tokio::test]
+    async fn b_071_only_without_a_record_the_domain_itself_is_the_host() {
+        let zone = Zone::new().address("acme.lab", LOOPBACK).unwrap();
+        assert_eq!(
+            find(zone.clone(), "acme.lab").await.unwrap(),
+            ["127.0.0.1:5269"],
+            "NXDOMAIN"
+        );
+        let below = zone.clone().address("x._xmpp-server._tcp.acme.lab", LOOPBACK).unwrap();
+        assert_eq!(find(below, "acme.lab").await.unwrap(), ["127.0.0.1:5269"], "no data");
+        assert_eq!(find(zone.clone(), "other.lab").await, Err(FindError::NotFound));
+        let dangling = zone.service(SERVICE, 0, 7001, "nowhere.lab").unwrap();
+        assert_eq!(
+            find(dangling, "acme.lab").await,
+            Err(FindError::NotFound),
+            "no fall-back from a target"
+        );
+    }
+
+    #[tokio::test]
+    async fn b_071_a_name_server_that_does_not_answer_is_no_reason_to_fall_back() {
+        // Nobody listens at port 1 of loopback.
+        let dns = Dns::new(&ResolverChoice::Servers(vec![SocketAddr::new(LOOPBACK, 1)]), true).unwrap();
+        let found = dns.find(&"acme.lab".parse().unwrap()).await;
+        assert!(
+            matches!(found, Err(FindError::Failed(_) | FindError::TimedOut)),
+            "{found:?}"
+        );
     }
 }

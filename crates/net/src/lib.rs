@@ -87,6 +87,8 @@ pub struct NetLimits {
     pub unauthenticated_per_address: usize,
     /// Most unauthenticated streams in all.
     pub unauthenticated: usize,
+    /// Most streams that one peer may have open to us.
+    pub streams_per_peer: usize,
 }
 
 impl Default for NetLimits {
@@ -99,6 +101,7 @@ impl Default for NetLimits {
             auth_deadline: Duration::from_secs(30),
             unauthenticated_per_address: 20,
             unauthenticated: 1000,
+            streams_per_peer: 10,
         }
     }
 }
@@ -130,7 +133,8 @@ pub enum NetEvent {
         /// The peer.
         peer: Domain,
     },
-    /// A peer could not be reached, or the stream to it broke.
+    /// A peer could not be reached, or the stream to it broke. What was sent on a stream that broke and was not
+    /// answered may have been lost; only stanzas that were still waiting go out on the next one.
     Unreachable {
         /// The domain of ours.
         local: Domain,

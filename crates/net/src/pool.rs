@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::dns::{Dns, random};
 use crate::driver::Driver;
-use crate::listen::{self, Strangers};
+use crate::listen::{self, Places};
 use crate::tls::Tls;
 use crate::{BounceReason, NetConfig, NetEvent, NetLimits, SendError, StartError, dial};
 
@@ -53,7 +53,10 @@ pub(crate) struct Shared {
     pub(crate) tls: Tls,
     pub(crate) limits: NetLimits,
     pub(crate) local_domains: Arc<BTreeSet<Domain>>,
-    pub(crate) strangers: Arc<Strangers>,
+    /// Connections that have not authenticated themselves, by address.
+    pub(crate) strangers: Arc<Places<IpAddr>>,
+    /// Those that have, by domain.
+    pub(crate) peers: Arc<Places<Domain>>,
     dns: Dns,
     dialling: Semaphore,
     pairs: Mutex<HashMap<(Domain, Domain), Arc<Pair>>>,
@@ -94,7 +97,8 @@ impl Net {
         let shared = Arc::new(Shared {
             tls: Tls::new(&config.domains, &config.roots)?,
             local_domains: Arc::new(config.domains.iter().map(|local| local.domain.clone()).collect()),
-            strangers: Strangers::new(&config.limits),
+            strangers: Places::new(config.limits.unauthenticated_per_address, config.limits.unauthenticated),
+            peers: Places::new(config.limits.streams_per_peer, usize::MAX),
             dns: Dns::new(&config.resolver, config.allow_private_addresses)?,
             dialling: Semaphore::new(DIALLING),
             limits: config.limits,
