@@ -1,8 +1,65 @@
-//! The way to other servers.
+//! Talks to other servers.
 //!
-//! [`FederationHandle`] is what wavelets ask of other servers. The driver behind it owns the machines of
-//! [`billow_federation`] and the net.
+//! [`FederationHandle`] is what wavelets ask of other servers. Behind it one task, the driver, owns the machines of
+//! [`billow_federation`]: discovery, for each peer the delivery of our wavelets ([`billow_federation::host::Host`]), for each host
+//! our requests ([`billow_federation::remote::Remote`]). What peers send is read once, at one door, and given to the wavelets;
+//! their requests are answered by tasks of their own, so that a slow disk holds up nobody's receipts.
+//!
+//! Cursors are resumed from the store at the start, and kept there as receipts come in; a crash in between only makes
+//! something be sent twice. Submissions that were under way are taken up by the wavelets that they belong to.
 
+mod driver;
 mod handle;
+mod report;
+mod serve;
 
-pub use handle::{FederationHandle, Request, Requests};
+use std::time::Duration;
+
+use billow_net::{NetEvent, NetHandle};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::wavelets::Wavelets;
+
+pub use handle::{FederationHandle, Requests};
+
+/// What the federation of a server needs.
+pub struct Setup {
+    /// The wavelets that it is about; their handle of the federation is the other side of `requests`.
+    pub wavelets: Wavelets,
+    /// What they ask of other servers.
+    pub requests: Requests,
+    /// Where stanzas go out.
+    pub net: NetHandle,
+    /// What comes in.
+    pub events: mpsc::Receiver<NetEvent>,
+    /// What we call ourselves to peers that ask.
+    pub description: String,
+}
+
+/// The running federation of a server.
+#[derive(Debug)]
+pub struct Federation {
+    task: JoinHandle<()>,
+}
+
+impl Federation {
+    /// Takes up what was under way and goes on with it.
+    pub async fn start(setup: Setup) -> anyhow::Result<Self> {
+        let driver = driver::Driver::new(setup).await?;
+        Ok(Self {
+            task: tokio::spawn(driver.run()),
+        })
+    }
+
+    /// Ends it; to be called when the wavelets are put away, so that what they still say is heard.
+    pub async fn stop(mut self) {
+        // It ends by itself when the net has; it keeps nothing that is not in the store or sent again.
+        if tokio::time::timeout(Duration::from_secs(2), &mut self.task)
+            .await
+            .is_err()
+        {
+            self.task.abort();
+        }
+    }
+}

@@ -23,12 +23,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use billow_federation::host::SealedDelta;
 use billow_model::{Domain, HashedVersion, ParticipantId, Version, WaveId, Wavelet, WaveletName, WaveletOp};
 use billow_signing::{Verified, Verifier};
 use billow_store::{Store, StoreError};
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::UpdateRefusal;
-use billow_wavelet::{Readers, Record, Refusal, Submission};
+use billow_wavelet::{Readers, Record, Refusal, Seal, Submission};
 use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
 use billow_wire::{Encoded, FromHost, SignedDelta};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -37,13 +38,17 @@ use crate::federation::FederationHandle;
 use crate::metrics::Metrics;
 use crate::web::messages::PeerDelivery;
 
-use actor::{Mailbox, Message};
+use actor::{Mailbox, Message, Seals};
+pub(crate) use remote::verify;
 pub use shown::{ShownDelta, operation, state};
 pub use signing::SigningPool;
 pub use subscribers::{Caret, CaretSource, Event, Start, Subscription};
 
 /// Changes that the inbox may be behind with before it has to look at everything again.
 const CHANGES: usize = 4_096;
+
+/// Deltas that a peer is given at once.
+const SEALS: usize = 1_000;
 
 /// What the wavelets of a server need.
 pub struct Setup {
@@ -340,14 +345,50 @@ impl WaveletHandle {
         .unwrap_or(Err(Refusal::Unavailable))
     }
 
-    /// The host of the wavelet says something; answers when it is durable, or refused.
-    pub(crate) async fn update(&self, update: FromHost<WaveletUpdate>) -> Result<(), UpdateRefusal> {
-        self.ask(|reply| Message::Update {
+    /// The host of the wavelet says something. The answer comes when it is durable, or refused.
+    pub(crate) async fn update(&self, update: FromHost<WaveletUpdate>) -> oneshot::Receiver<Result<(), UpdateRefusal>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Update {
             update: Box::new(update),
             reply,
         })
-        .await
-        .unwrap_or(Err(UpdateRefusal::Unavailable))
+        .await;
+        answer
+    }
+
+    /// Sealed deltas for a domain, from this version on: contiguous, at least one, below `to`, up to about as many bytes. `Err`: the domain
+    /// may have nothing from there on, for it left at this version. `None`: they cannot be read now.
+    pub(crate) async fn seals(
+        &self,
+        domain: Domain,
+        from: Version,
+        to: Version,
+        bytes_max: usize,
+    ) -> Option<Result<Vec<SealedDelta>, Version>> {
+        let answer = self
+            .ask(|reply| Message::Seals {
+                domain,
+                from,
+                to,
+                reply,
+            })
+            .await?;
+        let to = match answer {
+            Seals::Left(at) => return Some(Err(at)),
+            Seals::InMemory(seals) => return Some(Ok(bounded(&seals, bytes_max))),
+            Seals::InStore { to } => to,
+        };
+        let stored = self
+            .shared
+            .store
+            .sealed(&self.name, from, Some(to), bytes_max, SEALS)
+            .await
+            .ok()?;
+        let deltas = stored.into_iter().map(|seal| SealedDelta {
+            applied: seal.applied,
+            resulting: seal.resulting,
+        });
+        Some(Ok(deltas.collect::<Vec<_>>())).filter(|deltas| deltas.as_ref().is_ok_and(|deltas| !deltas.is_empty()))
     }
 
     /// Who may read which part of it, and up to where it is sealed.
@@ -433,4 +474,22 @@ impl fmt::Debug for Shared {
             .field("domain", &self.domain)
             .finish_non_exhaustive()
     }
+}
+
+/// The first of these deltas that fit; at least one.
+fn bounded(seals: &[Arc<Seal>], bytes_max: usize) -> Vec<SealedDelta> {
+    let mut room = bytes_max;
+    let fits = |(index, seal): &(usize, &Arc<Seal>)| {
+        let bytes = seal.applied.bytes().len();
+        let fits = *index == 0 || bytes <= room;
+        room = room.saturating_sub(bytes);
+        fits
+    };
+    let taken = seals.iter().take(SEALS).enumerate().take_while(fits);
+    taken
+        .map(|(_, seal)| SealedDelta {
+            applied: seal.applied.bytes().clone(),
+            resulting: seal.resulting.clone(),
+        })
+        .collect()
 }

@@ -261,6 +261,19 @@ impl Store {
         .await
     }
 
+    /// The wavelets that a peer has a cursor of and that are not sealed to their end.
+    pub async fn unsealed_shared(&self) -> Result<Vec<WaveletName>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT name FROM wavelets w WHERE id IN (SELECT wavelet FROM cursors)
+                    AND (SELECT max(applied_at) FROM deltas WHERE wavelet = w.id)
+                        IS NOT (SELECT max(applied_at) FROM seals WHERE wavelet = w.id) ORDER BY name",
+            )?;
+            names(statement.query([])?)
+        })
+        .await
+    }
+
     /// The wavelets that have submissions under way to their host.
     pub async fn wavelets_with_outgoing(&self) -> Result<Vec<WaveletName>, StoreError> {
         self.read(|connection| {

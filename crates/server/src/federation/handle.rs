@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use billow_model::{Domain, HashedVersion, ParticipantId, Version, WaveletName};
-use billow_wavelet::Readers;
 use billow_wavelet::remote::SubmitFailure;
+use billow_wavelet::{Readers, Seal};
 use billow_wire::exchange::SubmitResponse;
 use billow_wire::{AppliedDelta, Encoded, SignedDelta, SignerId, SignerInfo};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -17,7 +17,7 @@ const REQUESTS: usize = 1_024;
 
 /// A request to another server.
 #[derive(Debug)]
-pub enum Request {
+pub(crate) enum Request {
     /// Apply this delta of a user of ours.
     Submit {
         /// To which wavelet.
@@ -77,10 +77,26 @@ pub struct Requests {
     pub(super) due: Arc<Due>,
 }
 
+/// What is new of a wavelet for a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sealed {
+    /// Nothing; somebody wants to know how far the domain is.
+    LoadedOnly,
+    /// These deltas.
+    Range {
+        /// The version before the first of them.
+        applied_at: Version,
+        /// The version after the last of them.
+        resulting: Version,
+        /// The last of them removes the domain's last participant.
+        left: Option<Version>,
+    },
+}
+
 /// What other domains are to be told: per wavelet and domain only how far, so that it does not grow with the traffic.
 #[derive(Debug, Default)]
 pub(super) struct Due {
-    list: Mutex<BTreeMap<(WaveletName, Domain), Version>>,
+    list: Mutex<BTreeMap<(WaveletName, Domain), Sealed>>,
     noted: Notify,
 }
 
@@ -100,26 +116,36 @@ impl FederationHandle {
         )
     }
 
-    /// A delta of a wavelet of ours is sealed: these domains are to have everything up to here.
-    pub(crate) fn sealed(&self, name: &WaveletName, upto: &HashedVersion, domains: &[Domain]) {
-        if !self.requests.is_closed() && domains.iter().any(|domain| *domain != self.domain) {
+    /// A delta of a wavelet of ours is sealed: these domains are to have it.
+    pub(crate) fn sealed(&self, name: &WaveletName, seal: &Seal, domains: &[Domain], readers: &Readers) {
+        if self.requests.is_closed() {
+            return;
+        }
+        let (applied_at, resulting) = (seal.applied_at.version, seal.resulting.version);
+        for domain in domains.iter().filter(|domain| **domain != self.domain) {
+            let left = readers
+                .domains()
+                .any(|(one, until)| one == domain && until == Some(resulting))
+                .then_some(resulting);
             self.due.note(
                 name,
-                upto.version,
-                domains.iter().filter(|domain| **domain != self.domain),
+                domain,
+                Sealed::Range {
+                    applied_at,
+                    resulting,
+                    left,
+                },
             );
         }
     }
 
     /// A wavelet of ours is loaded: its delivery's state is wanted.
     pub(crate) fn loaded(&self, name: &WaveletName, readers: &Readers) {
-        let domains: Vec<Domain> = readers
-            .domains()
-            .map(|(domain, _)| domain.clone())
-            .filter(|domain| *domain != self.domain)
-            .collect();
-        if !self.requests.is_closed() && !domains.is_empty() {
-            self.due.note(name, Version::ZERO, domains.iter());
+        if self.requests.is_closed() {
+            return;
+        }
+        for (domain, _) in readers.domains().filter(|(domain, _)| **domain != self.domain) {
+            self.due.note(name, domain, Sealed::LoadedOnly);
         }
     }
 
@@ -206,18 +232,31 @@ fn unreachable() -> String {
 }
 
 impl Due {
-    fn note<'a>(&self, name: &WaveletName, upto: Version, domains: impl Iterator<Item = &'a Domain>) {
+    fn note(&self, name: &WaveletName, domain: &Domain, news: Sealed) {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        for domain in domains {
-            let version = list.entry((name.clone(), domain.clone())).or_default();
-            *version = upto.max(*version);
+        let entry = list.entry((name.clone(), domain.clone())).or_insert(news);
+        if let Sealed::Range {
+            applied_at,
+            resulting,
+            left,
+        } = news
+        {
+            let first = match *entry {
+                Sealed::Range { applied_at, .. } => applied_at,
+                Sealed::LoadedOnly => applied_at,
+            };
+            *entry = Sealed::Range {
+                applied_at: first,
+                resulting,
+                left,
+            };
         }
         drop(list);
         self.noted.notify_one();
     }
 
     /// What was noted since the last time; waits until there is something.
-    pub(super) async fn take(&self) -> BTreeMap<(WaveletName, Domain), Version> {
+    pub(super) async fn take(&self) -> BTreeMap<(WaveletName, Domain), Sealed> {
         loop {
             let list = std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner));
             if !list.is_empty() {

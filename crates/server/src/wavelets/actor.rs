@@ -12,7 +12,8 @@ use billow_store::{Snapshot, StoreError, StoredWavelet};
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::{self as machine_remote, UpdateRefusal};
 use billow_wavelet::{
-    HostedInput, HostedWavelet, Readers, Record, Refusal, RemoteInput, RemoteWavelet, StoredRecord, Submission, access,
+    HostedInput, HostedWavelet, Readers, Record, Refusal, RemoteInput, RemoteWavelet, Seal, StoredRecord, Submission,
+    access,
 };
 use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
 use billow_wire::{Encoded, FromHost, SignedDelta};
@@ -77,7 +78,23 @@ pub(super) enum Message {
     Readers {
         reply: oneshot::Sender<(Readers, HashedVersion)>,
     },
+    Seals {
+        domain: billow_model::Domain,
+        from: Version,
+        to: Version,
+        reply: oneshot::Sender<Seals>,
+    },
     HostSpoke,
+}
+
+/// Sealed deltas that a domain may have.
+pub(super) enum Seals {
+    /// Here they are.
+    InMemory(Vec<Arc<Seal>>),
+    /// They are to be read from the store, up to this version.
+    InStore { to: Version },
+    /// None: it left at this version.
+    Left(Version),
 }
 
 /// Starts the task of a wavelet; it begins by loading it.
@@ -285,9 +302,13 @@ impl Actor {
                 }
                 Machine::Hosted(_) => drop(reply.send(Err(UpdateRefusal::NoLocalParticipant))),
             },
-            Message::Readers { reply } => {
-                drop(reply.send((self.machine.readers().clone(), self.machine.sealed())))
-            }
+            Message::Readers { reply } => drop(reply.send((self.machine.readers().clone(), self.machine.sealed()))),
+            Message::Seals {
+                domain,
+                from,
+                to,
+                reply,
+            } => drop(reply.send(self.machine.seals(&domain, from, to))),
             Message::HostSpoke => {
                 if let Machine::Remote(machine) = &mut self.machine {
                     machine.handle(now, RemoteInput::HostSpoke);
@@ -526,6 +547,29 @@ impl Machine {
         match self {
             Self::Hosted(machine) => machine.deltas(from),
             Self::Remote(machine) => machine.deltas(from),
+        }
+    }
+
+    /// The sealed deltas of `[from, to)` that a domain may have.
+    fn seals(&self, domain: &billow_model::Domain, from: Version, to: Version) -> Seals {
+        let readable = self
+            .readers()
+            .readable(domain, self.sealed().version)
+            .unwrap_or(Version::ZERO);
+        let to = to.min(readable);
+        if from >= to {
+            return Seals::Left(readable);
+        }
+        let seals = match self {
+            Self::Hosted(machine) => machine.seals(from),
+            Self::Remote(_) => None,
+        };
+        match seals {
+            Some(mut seals) => {
+                seals.retain(|seal| seal.resulting.version <= to);
+                Seals::InMemory(seals)
+            }
+            None => Seals::InStore { to },
         }
     }
 

@@ -152,9 +152,10 @@ impl Common {
             CaretSource::Subscriber(_) => None,
             CaretSource::Peer(domain) => Some(domain),
         };
-        if by_peer.is_some_and(|domain| caret.address.domain() != *domain)
-            || !access::may_read(wavelet.participants(), &caret.address)
-        {
+        // As the host we hear of a peer's own users only; from the host we hear of everybody.
+        let hosted = self.shared.hosts(&self.name);
+        let liar = by_peer.is_some_and(|domain| hosted && caret.address.domain() != *domain);
+        if liar || !access::may_read(wavelet.participants(), &caret.address) {
             self.shared.metrics.count("refused", "caret");
             return;
         }
@@ -171,7 +172,7 @@ impl Common {
             CaretSource::Peer(_) => None,
         };
         self.subscribers.tell_others(id, &Event::Caret(Arc::clone(&caret)));
-        if by_peer.is_none_or(|_| self.shared.hosts(&self.name)) {
+        if by_peer.is_none() || hosted {
             self.shared
                 .federation
                 .caret(&self.name, wavelet.participants(), by_peer, &caret);

@@ -32,7 +32,10 @@ pub(super) async fn drive(machine: &mut HostedWavelet, common: &mut Common) {
             HostedOutput::Answer { ticket, outcome } => common.answer(ticket, outcome),
             HostedOutput::Sign(delta) => common.sign(delta),
             HostedOutput::Sealed { seal, domains } => {
-                common.shared.federation.sealed(&common.name, &seal.resulting, &domains)
+                common
+                    .shared
+                    .federation
+                    .sealed(&common.name, &seal, &domains, machine.readers())
             }
             HostedOutput::AnswerRemote { ticket, outcome } => {
                 if let Err(refusal) = &outcome {

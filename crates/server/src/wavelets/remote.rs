@@ -122,7 +122,7 @@ fn answer_update(common: &mut Common, tag: u64, outcome: Result<(), UpdateRefusa
 }
 
 /// Two hundredths of a millisecond: less than a change of thread.
-pub(super) fn verify(shared: &Shared, delta: Encoded<SignedDelta>, at: Timestamp) -> Verification {
+pub(crate) fn verify(shared: &Shared, delta: Encoded<SignedDelta>, at: Timestamp) -> Verification {
     match shared
         .verifier
         .read()

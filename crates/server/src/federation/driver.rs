@@ -1,0 +1,779 @@
+//! The driver: tells the machines of the federation what comes in, and does what they want.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use billow_federation::discovery::{self, Discovery};
+use billow_federation::host::{self, Host, SealedDelta};
+use billow_federation::remote::{self, Failure, Remote, Response};
+use billow_federation::{Ids, inbound};
+use billow_model::{Domain, Timestamp, Version, WaveletName};
+use billow_net::{NetEvent, NetHandle, SendError};
+use billow_store::Cursor;
+use billow_wavelet::remote::SubmitFailure;
+use billow_wire::exchange::{HistoryRequest, SignerRequest, SubmitRequest, SubmitResponse};
+use billow_wire::{AppliedDelta, Encoded, SignerInfo};
+use billow_xmpp::{Condition, Element, IqKind, Jid, Stanza, StanzaError};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Setup;
+use super::handle::{Request, Requests, Sealed};
+use super::report::Report;
+use super::serve::Serve;
+use crate::clock;
+use crate::wavelets::Wavelets;
+
+/// Events taken in before the machines are asked what they want.
+const ROUND: usize = 64;
+/// How long a cursor may wait for its way to the disk.
+const CURSORS_EVERY: Duration = Duration::from_millis(250);
+/// How often machines are told that a peer has spoken, at most.
+const SPOKE_EVERY: Duration = Duration::from_secs(1);
+
+/// Something that a task of the driver's has found out.
+pub(super) enum Done {
+    /// Sealed deltas for a peer.
+    Deltas {
+        peer: Domain,
+        wavelet: WaveletName,
+        from: Version,
+        outcome: Result<Vec<SealedDelta>, String>,
+    },
+    /// The peer's last participant was removed before this version.
+    Left {
+        peer: Domain,
+        wavelet: WaveletName,
+        from: Version,
+        at: Version,
+    },
+    /// Cursors are kept, or not; those that are not are kept with the next ones.
+    CursorsKept { unkept: Vec<Cursor> },
+}
+
+/// Who waits for the answer of a host.
+enum Reply {
+    Submit(oneshot::Sender<Result<SubmitResponse, SubmitFailure>>),
+    History(oneshot::Sender<Result<Vec<Encoded<AppliedDelta>>, String>>),
+    Signer(oneshot::Sender<Result<SignerInfo, String>>),
+}
+
+/// Owns the machines.
+pub(super) struct Driver {
+    pub(super) wavelets: Wavelets,
+    pub(super) net: NetHandle,
+    pub(super) local: billow_xmpp::Domain,
+    pub(super) own: Jid,
+    description: String,
+    events: mpsc::Receiver<NetEvent>,
+    requests: Requests,
+    pub(super) discovery: Discovery,
+    pub(super) hosts: BTreeMap<Domain, Host>,
+    remotes: BTreeMap<Domain, Remote>,
+    /// Those that may want something.
+    touched_hosts: BTreeSet<Domain>,
+    touched_remotes: BTreeSet<Domain>,
+    /// When those that wait want to be told the time.
+    host_deadlines: BTreeMap<Domain, Timestamp>,
+    remote_deadlines: BTreeMap<Domain, Timestamp>,
+    /// Whose service is at an address.
+    services: HashMap<Jid, BTreeSet<Domain>>,
+    replies: HashMap<u64, Reply>,
+    tickets: u64,
+    finished: mpsc::UnboundedReceiver<Done>,
+    done: mpsc::UnboundedSender<Done>,
+    cursors: BTreeMap<(WaveletName, Domain), Cursor>,
+    cursors_under_way: bool,
+    cursors_kept: Instant,
+    pub(super) report: Report,
+    spoke: HashMap<billow_xmpp::Domain, Instant>,
+    serve: Serve,
+}
+
+impl Driver {
+    /// Machines for what the store says is not delivered.
+    pub(super) async fn new(setup: Setup) -> anyhow::Result<Self> {
+        let Setup {
+            wavelets,
+            requests,
+            net,
+            events,
+            description,
+        } = setup;
+        let local: billow_xmpp::Domain = wavelets.shared().domain.as_str().parse()?;
+        let own = local.to_jid();
+        let (done, finished) = mpsc::unbounded_channel();
+        let mut driver = Self {
+            serve: Serve::new(wavelets.clone(), net.clone(), local.clone()),
+            discovery: Discovery::new(own.clone(), ids()?),
+            wavelets,
+            net,
+            local,
+            own,
+            description,
+            events,
+            requests,
+            hosts: BTreeMap::new(),
+            remotes: BTreeMap::new(),
+            touched_hosts: BTreeSet::new(),
+            touched_remotes: BTreeSet::new(),
+            host_deadlines: BTreeMap::new(),
+            remote_deadlines: BTreeMap::new(),
+            services: HashMap::new(),
+            replies: HashMap::new(),
+            tickets: 0,
+            finished,
+            done,
+            cursors: BTreeMap::new(),
+            cursors_under_way: false,
+            cursors_kept: Instant::now(),
+            report: Report::default(),
+            spoke: HashMap::new(),
+        };
+        driver.resume().await?;
+        Ok(driver)
+    }
+
+    /// Takes up what was under way: deliveries, deltas that are to be sealed for others, submissions to other hosts.
+    async fn resume(&mut self) -> anyhow::Result<()> {
+        let store = self.wavelets.shared().store.clone();
+        for due in store.deliveries(None).await? {
+            let Cursor {
+                name,
+                peer,
+                version,
+                until,
+            } = due.cursor;
+            let sealed = due.sealed.map_or(Version::ZERO, |sealed| sealed.version);
+            self.report.is_at(&name, &peer);
+            self.tell_host(
+                &peer,
+                host::Input::Resume {
+                    wavelet: name,
+                    acknowledged: version,
+                    until,
+                    sealed: sealed.max(version),
+                },
+            )?;
+        }
+        let mut waiting = store.wavelets_with_outgoing().await?;
+        waiting.extend(store.unsealed_shared().await?);
+        for name in waiting {
+            let wavelets = self.wavelets.clone();
+            // Being loaded is enough: the wavelet goes on by itself.
+            tokio::spawn(async move { wavelets.of_peer(&name).readers().await });
+        }
+        Ok(())
+    }
+
+    /// Runs until the net ends.
+    pub(super) async fn run(mut self) {
+        loop {
+            if let Err(error) = self.drive().await {
+                tracing::error!("the federation cannot go on: {error}");
+                return;
+            }
+            self.keep_cursors();
+            let wake = tokio::time::Instant::from_std(self.wake());
+            let taken = tokio::select! {
+                biased;
+                Some(done) = self.finished.recv() => self.finish(done),
+                event = self.events.recv() => match event {
+                    Some(event) => self.event(event).await,
+                    None => return,
+                },
+                due = self.requests.due.take() => self.due(due),
+                Some(request) = self.requests.receiver.recv() => self.request(request),
+                () = tokio::time::sleep_until(wake) => self.tick(),
+            };
+            let mut taken = taken.map(|()| true);
+            for _ in 0..ROUND {
+                taken = match taken {
+                    Ok(true) => self.take_another().await,
+                    _ => break,
+                };
+            }
+            if let Err(error) = taken {
+                tracing::error!("the federation cannot go on: {error}");
+                return;
+            }
+        }
+    }
+
+    /// Takes in what is there already; whether there was something.
+    async fn take_another(&mut self) -> anyhow::Result<bool> {
+        if let Ok(done) = self.finished.try_recv() {
+            self.finish(done)?;
+        } else if let Ok(event) = self.events.try_recv() {
+            self.event(event).await?;
+        } else if let Ok(request) = self.requests.receiver.try_recv() {
+            self.request(request)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn wake(&self) -> Instant {
+        let now = clock::now();
+        let deadlines = self
+            .host_deadlines
+            .values()
+            .chain(self.remote_deadlines.values())
+            .copied();
+        let next = deadlines.chain(self.discovery.deadline()).min();
+        let mut wake = Instant::now() + Duration::from_secs(60);
+        if let Some(next) = next {
+            let wait = u64::try_from(next.0.saturating_sub(now.0)).unwrap_or(0);
+            wake = wake.min(Instant::now() + Duration::from_millis(wait.max(1)));
+        }
+        if !self.cursors.is_empty() && !self.cursors_under_way {
+            wake = wake.min(self.cursors_kept + CURSORS_EVERY);
+        }
+        self.report.wake().map_or(wake, |report| wake.min(report))
+    }
+
+    /// Asks all machines that were told something until they want nothing more.
+    async fn drive(&mut self) -> anyhow::Result<()> {
+        loop {
+            if let Some(output) = self.discovery.poll() {
+                self.do_discovery(output)?;
+            } else if let Some(peer) = self.touched_hosts.pop_first() {
+                self.drive_host(&peer)?;
+            } else if let Some(peer) = self.touched_remotes.pop_first() {
+                self.drive_remote(&peer)?;
+            } else {
+                break;
+            }
+        }
+        self.tell_clients().await;
+        Ok(())
+    }
+
+    fn drive_host(&mut self, peer: &Domain) -> anyhow::Result<()> {
+        while let Some(output) = self.hosts.get_mut(peer).and_then(Host::poll) {
+            match output {
+                host::Output::Discover => self
+                    .discovery
+                    .handle(clock::now(), discovery::Input::Find(peer.clone())),
+                host::Output::NeedDeltas {
+                    wavelet,
+                    from,
+                    to,
+                    max_bytes,
+                } => {
+                    self.serve
+                        .read_deltas(self.done.clone(), peer.clone(), wavelet, from, to, max_bytes);
+                }
+                host::Output::Send(stanza) => self.send(stanza)?,
+                host::Output::PersistCursor {
+                    wavelet,
+                    acknowledged,
+                    until,
+                } => {
+                    let cursor = Cursor {
+                        name: wavelet.clone(),
+                        peer: peer.clone(),
+                        version: acknowledged,
+                        until,
+                    };
+                    self.cursors.insert((wavelet, peer.clone()), cursor);
+                }
+                host::Output::Changed { wavelet, .. } => self.report.changed(&wavelet, peer),
+            }
+        }
+        note_deadline(
+            &mut self.host_deadlines,
+            peer,
+            self.hosts.get(peer).and_then(Host::deadline),
+        );
+        Ok(())
+    }
+
+    fn drive_remote(&mut self, peer: &Domain) -> anyhow::Result<()> {
+        while let Some(output) = self.remotes.get_mut(peer).and_then(Remote::poll) {
+            match output {
+                remote::Output::Discover => self
+                    .discovery
+                    .handle(clock::now(), discovery::Input::Find(peer.clone())),
+                remote::Output::Send(stanza) => self.send(stanza)?,
+                remote::Output::Answered { ticket, outcome } => {
+                    if let Some(reply) = self.replies.remove(&ticket) {
+                        reply.give(outcome);
+                    }
+                }
+            }
+        }
+        note_deadline(
+            &mut self.remote_deadlines,
+            peer,
+            self.remotes.get(peer).and_then(Remote::deadline),
+        );
+        Ok(())
+    }
+
+    fn do_discovery(&mut self, output: discovery::Output) -> anyhow::Result<()> {
+        match output {
+            discovery::Output::Send(stanza) => self.send(stanza)?,
+            discovery::Output::Found { domain, service } => {
+                tracing::debug!(%domain, service = %service.jid, "found");
+                self.services
+                    .entry(service.jid.clone())
+                    .or_default()
+                    .insert(domain.clone());
+                if self.report.found(&domain, !service.software.is_billow()) {
+                    self.wavelets.set_legacy(self.report.legacy().clone());
+                }
+                if let Some(remote) = self.remotes.get_mut(&domain) {
+                    remote.handle(clock::now(), remote::Input::Service(service.clone()));
+                    self.touched_remotes.insert(domain.clone());
+                }
+                self.tell_known_host(&domain, host::Input::Service(service));
+            }
+            discovery::Output::Failed {
+                domain,
+                reason,
+                retry_at,
+            } => {
+                tracing::debug!(%domain, reason, "no wave service found");
+                if let Some(remote) = self.remotes.get_mut(&domain) {
+                    remote.handle(clock::now(), remote::Input::NoService(reason.clone()));
+                    self.touched_remotes.insert(domain.clone());
+                }
+                self.tell_known_host(&domain, host::Input::NoService { reason, retry_at });
+            }
+        }
+        Ok(())
+    }
+
+    async fn event(&mut self, event: NetEvent) -> anyhow::Result<()> {
+        match event {
+            NetEvent::Stanza { peer, element, .. } => {
+                self.spoke(&peer, SPOKE_EVERY).await;
+                self.stanza(&peer, &element).await?;
+            }
+            NetEvent::Connected { peer, .. } => self.spoke(&peer, Duration::ZERO).await,
+            NetEvent::Heard { peer, .. } => {
+                self.net.retry_now(&peer);
+                self.spoke(&peer, Duration::ZERO).await;
+            }
+            NetEvent::Unreachable {
+                peer, reason, retry_at, ..
+            } => {
+                let since = retry_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                let retry_at = Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+                self.unreachable(&peer, &reason, retry_at);
+            }
+            NetEvent::Bounced {
+                peer, stanza, reason, ..
+            } => self.bounced(&peer, &stanza, &reason.to_string()),
+        }
+        Ok(())
+    }
+
+    /// A peer is there: what waits for it is tried at once.
+    async fn spoke(&mut self, peer: &billow_xmpp::Domain, every: Duration) {
+        if self.spoke.get(peer).is_some_and(|last| last.elapsed() < every) {
+            return;
+        }
+        self.spoke.insert(peer.clone(), Instant::now());
+        for domain in self.domains_at(peer) {
+            self.discovery
+                .handle(clock::now(), discovery::Input::Heard(domain.clone()));
+            self.tell_known_host(&domain, host::Input::Reachable);
+            self.wavelets.heard(&domain).await;
+        }
+    }
+
+    fn unreachable(&mut self, peer: &billow_xmpp::Domain, reason: &str, retry_at: Timestamp) {
+        tracing::debug!(%peer, reason, "not reached");
+        let now = clock::now();
+        self.discovery.handle(
+            now,
+            discovery::Input::Unreachable {
+                host: peer.as_str().to_owned(),
+                reason: reason.to_owned(),
+            },
+        );
+        for domain in self.domains_at(peer) {
+            if let Some(remote) = self.remotes.get_mut(&domain) {
+                remote.handle(now, remote::Input::Unreachable(reason.to_owned()));
+                self.touched_remotes.insert(domain.clone());
+            }
+            self.tell_known_host(
+                &domain,
+                host::Input::Unreachable {
+                    reason: reason.to_owned(),
+                    retry_at,
+                },
+            );
+        }
+    }
+
+    /// A stanza of ours came back from our own net.
+    fn bounced(&mut self, peer: &billow_xmpp::Domain, stanza: &Element, reason: &str) {
+        match Stanza::parse(stanza) {
+            Ok(Stanza::Message(message)) => {
+                let Some(id) = message.id else { return };
+                let error = StanzaError::new(Condition::RemoteServerTimeout, reason.to_owned());
+                self.tell_hosts_at(
+                    &message.to,
+                    &host::Input::Bounced {
+                        from: message.to.clone(),
+                        id,
+                        error,
+                    },
+                );
+            }
+            Ok(Stanza::Iq(iq)) if matches!(iq.kind, IqKind::Get(_) | IqKind::Set(_)) => {
+                self.unreachable(peer, reason, Timestamp(clock::now().0.saturating_add(1_000)));
+            }
+            // Answers that do not get through: the asker asks again.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    async fn stanza(&mut self, peer: &billow_xmpp::Domain, element: &Element) -> anyhow::Result<()> {
+        match inbound::read(peer, element, self) {
+            inbound::Inbound::Updates(updates) => {
+                if let Some(domain) = &updates.undiscovered {
+                    self.discovery
+                        .handle(clock::now(), discovery::Input::Find(domain.clone()));
+                }
+                self.serve.updates(updates).await;
+            }
+            inbound::Inbound::Submit(ask, request) => {
+                let domains = self.domains_of(ask.from());
+                self.serve.submit(ask, request, domains);
+            }
+            inbound::Inbound::History(ask, request) => {
+                let domains = self.domains_of(ask.from());
+                self.serve.history(ask, request, domains);
+            }
+            inbound::Inbound::GetSigner(ask, request) => {
+                let domains = self.domains_of(ask.from());
+                self.serve.signer(ask, request, domains);
+            }
+            inbound::Inbound::PostSigner(ask, info) => self.serve.posted_signer(ask, info),
+            inbound::Inbound::Presence(from, presence) => {
+                let domains = self.domains_of(&from);
+                self.serve.presence(presence, domains).await;
+            }
+            inbound::Inbound::Answer(iq) => self.answer(iq),
+            inbound::Inbound::Receipt(from, id) => {
+                self.tell_hosts_at(&from, &host::Input::Receipt { from: from.clone(), id })
+            }
+            inbound::Inbound::Bounced(from, id, error) => {
+                self.wavelets.shared().metrics.count("updates_refused_by_peer", "error");
+                tracing::info!(%peer, reason = error.text.as_deref().unwrap_or_default(), "refused an update of ours");
+                self.tell_hosts_at(
+                    &from,
+                    &host::Input::Bounced {
+                        from: from.clone(),
+                        id,
+                        error,
+                    },
+                );
+            }
+            inbound::Inbound::Reply(answer) => self.send(answer)?,
+            inbound::Inbound::Ignored(reason) => {
+                self.wavelets.shared().metrics.count("stanzas_ignored", reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, iq: billow_xmpp::Iq) {
+        if self.discovery.asked(&iq) {
+            self.discovery.handle(clock::now(), discovery::Input::Answer(iq));
+            return;
+        }
+        let Some((domain, remote)) = self.remotes.iter_mut().find(|(_, remote)| remote.asked(&iq)) else {
+            self.wavelets
+                .shared()
+                .metrics
+                .count("stanzas_ignored", "an answer that nobody waits for");
+            return;
+        };
+        remote.handle(clock::now(), remote::Input::Answer(iq));
+        self.touched_remotes.insert(domain.clone());
+    }
+
+    fn due(&mut self, due: BTreeMap<(WaveletName, Domain), Sealed>) -> anyhow::Result<()> {
+        for ((wavelet, peer), sealed) in due {
+            self.report.is_at(&wavelet, &peer);
+            match sealed {
+                Sealed::LoadedOnly => self.report.changed(&wavelet, &peer),
+                Sealed::Range {
+                    applied_at,
+                    resulting,
+                    left,
+                } => {
+                    let input = host::Input::Sealed {
+                        wavelet: wavelet.clone(),
+                        applied_at,
+                        resulting,
+                        digest: None,
+                    };
+                    self.tell_host(&peer, input)?;
+                    if let Some(at) = left {
+                        self.tell_host(&peer, host::Input::Left { wavelet, at })?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, request: Request) -> anyhow::Result<()> {
+        let (peer, request, reply) = match request {
+            Request::Submit { name, delta, reply } => (
+                name.host().clone(),
+                remote::Request::Submit(SubmitRequest { name, delta }),
+                Reply::Submit(reply),
+            ),
+            Request::History {
+                name,
+                from,
+                to,
+                limit,
+                reply,
+            } => {
+                let peer = name.host().clone();
+                (
+                    peer,
+                    remote::Request::History(HistoryRequest {
+                        name,
+                        from,
+                        to,
+                        limit: Some(limit),
+                    }),
+                    Reply::History(reply),
+                )
+            }
+            Request::Signer { name, id, at, reply } => (
+                name.host().clone(),
+                remote::Request::Signer(SignerRequest { name, signer: id, at }),
+                Reply::Signer(reply),
+            ),
+            Request::Caret { name, domains, caret } => return self.caret(&name, &domains, &caret),
+        };
+        self.tickets += 1;
+        self.replies.insert(self.tickets, reply);
+        let remote = match self.remotes.entry(peer.clone()) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let info = self.wavelets.shared().signing.signer().info().clone();
+                entry.insert(Remote::new(self.own.clone(), info, ids()?))
+            }
+        };
+        remote.handle(
+            clock::now(),
+            remote::Input::Ask {
+                ticket: self.tickets,
+                request,
+            },
+        );
+        self.touched_remotes.insert(peer);
+        Ok(())
+    }
+
+    fn finish(&mut self, done: Done) -> anyhow::Result<()> {
+        match done {
+            Done::Deltas {
+                peer,
+                wavelet,
+                from,
+                outcome,
+            } => {
+                let input = match outcome {
+                    Ok(deltas) => host::Input::Deltas { wavelet, from, deltas },
+                    Err(reason) => host::Input::NoDeltas { wavelet, from, reason },
+                };
+                self.tell_known_host(&peer, input);
+            }
+            Done::Left {
+                peer,
+                wavelet,
+                from,
+                at,
+            } => {
+                self.tell_known_host(
+                    &peer,
+                    host::Input::Left {
+                        wavelet: wavelet.clone(),
+                        at,
+                    },
+                );
+                let reason = "the domain takes part no longer".to_owned();
+                self.tell_known_host(&peer, host::Input::NoDeltas { wavelet, from, reason });
+            }
+            Done::CursorsKept { unkept } => {
+                self.cursors_under_way = false;
+                for cursor in unkept {
+                    // One that has moved on since counts.
+                    self.cursors
+                        .entry((cursor.name.clone(), cursor.peer.clone()))
+                        .or_insert(cursor);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> anyhow::Result<()> {
+        let now = clock::now();
+        if self.discovery.deadline().is_some_and(|deadline| deadline <= now) {
+            self.discovery.handle(now, discovery::Input::Tick);
+        }
+        for peer in passed(&mut self.host_deadlines, now) {
+            self.tell_known_host(&peer, host::Input::Tick);
+        }
+        for peer in passed(&mut self.remote_deadlines, now) {
+            if let Some(remote) = self.remotes.get_mut(&peer) {
+                remote.handle(now, remote::Input::Tick);
+                self.touched_remotes.insert(peer);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_host(&mut self, peer: &Domain, input: host::Input) -> anyhow::Result<()> {
+        if !self.hosts.contains_key(peer) {
+            // It has answered before if it has acknowledged anything.
+            let reached = matches!(&input, host::Input::Resume { acknowledged, .. } if *acknowledged > Version::ZERO);
+            self.hosts
+                .insert(peer.clone(), Host::new(self.own.clone(), reached, ids()?));
+        }
+        self.tell_known_host(peer, input);
+        Ok(())
+    }
+
+    fn tell_known_host(&mut self, peer: &Domain, input: host::Input) {
+        if let Some(host) = self.hosts.get_mut(peer) {
+            host.handle(clock::now(), input);
+            self.touched_hosts.insert(peer.clone());
+        }
+    }
+
+    /// Tells the machines of all domains whose service is at an address.
+    fn tell_hosts_at(&mut self, jid: &Jid, input: &host::Input) {
+        for domain in self.services.get(jid).cloned().unwrap_or_default() {
+            self.tell_known_host(&domain, input.clone());
+        }
+    }
+
+    /// The domains for which an address speaks: its own, and those whose service we found there.
+    fn domains_of(&self, jid: &Jid) -> BTreeSet<Domain> {
+        let own = jid
+            .node()
+            .is_none()
+            .then(|| jid.domain().as_str().parse().ok())
+            .flatten();
+        self.discovery.domains_of(jid).cloned().chain(own).collect()
+    }
+
+    /// The domains whose service is reached at this XMPP domain.
+    fn domains_at(&self, peer: &billow_xmpp::Domain) -> BTreeSet<Domain> {
+        let found = self
+            .services
+            .iter()
+            .filter(|(jid, _)| jid.domain().as_str() == peer.as_str());
+        found
+            .flat_map(|(_, domains)| domains.iter().cloned())
+            .chain(peer.as_str().parse())
+            .collect()
+    }
+
+    pub(super) fn send(&mut self, stanza: Element) -> anyhow::Result<()> {
+        let to = stanza.attr("to").and_then(|to| Jid::new(to).ok());
+        let Some(peer) = to.and_then(|to| billow_xmpp::Domain::of(&to).ok()) else {
+            return Ok(());
+        };
+        if let Err(SendError { stanza, reason }) = self.net.send(&self.local, &peer, stanza) {
+            self.bounced(&peer, &stanza, &reason.to_string());
+        }
+        Ok(())
+    }
+
+    fn keep_cursors(&mut self) {
+        if self.cursors.is_empty() || self.cursors_under_way || self.cursors_kept.elapsed() < CURSORS_EVERY {
+            return;
+        }
+        self.cursors_under_way = true;
+        self.cursors_kept = Instant::now();
+        let cursors: Vec<Cursor> = std::mem::take(&mut self.cursors).into_values().collect();
+        let (store, done) = (self.wavelets.shared().store.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let unkept = match store.keep_cursors(cursors.clone()).await {
+                Ok(()) => Vec::new(),
+                Err(error) => {
+                    tracing::warn!("how far peers are cannot be kept now: {error}");
+                    cursors
+                }
+            };
+            // The driver may have ended.
+            let _ = done.send(Done::CursorsKept { unkept });
+        });
+    }
+}
+
+impl inbound::Surroundings for Driver {
+    fn is_ours(&self, jid: &Jid) -> bool {
+        *jid == self.own
+    }
+
+    fn speaks_for(&self, jid: &Jid, domain: &Domain) -> bool {
+        self.discovery.speaks_for(jid, domain)
+    }
+
+    fn description(&self) -> &str {
+        &self.description
+    }
+}
+
+impl Reply {
+    /// Answers; whoever asked may be gone.
+    fn give(self, outcome: Result<Response, Failure>) {
+        const OTHER: &str = "an answer to another question";
+        match self {
+            Self::Submit(reply) => drop(reply.send(match outcome {
+                Ok(Response::Submitted(response)) => Ok(response),
+                Ok(_) => Err(SubmitFailure::NotNow(OTHER.to_owned())),
+                Err(Failure::Unreachable(reason)) => Err(SubmitFailure::Unreachable(reason)),
+                Err(Failure::NotNow(reason)) => Err(SubmitFailure::NotNow(reason)),
+                Err(Failure::Stale(reason)) => Err(SubmitFailure::Stale(reason)),
+                Err(Failure::Refused(reason)) => Err(SubmitFailure::Refused(reason)),
+            })),
+            Self::History(reply) => drop(reply.send(match outcome {
+                Ok(Response::History(response)) => Ok(response.deltas),
+                Ok(_) => Err(OTHER.to_owned()),
+                Err(failure) => Err(failure.to_string()),
+            })),
+            Self::Signer(reply) => drop(reply.send(match outcome {
+                Ok(Response::Signer(info)) => Ok(info),
+                Ok(_) => Err(OTHER.to_owned()),
+                Err(failure) => Err(failure.to_string()),
+            })),
+        }
+    }
+}
+
+fn note_deadline(deadlines: &mut BTreeMap<Domain, Timestamp>, peer: &Domain, deadline: Option<Timestamp>) {
+    match deadline {
+        Some(deadline) => drop(deadlines.insert(peer.clone(), deadline)),
+        None => drop(deadlines.remove(peer)),
+    }
+}
+
+fn passed(deadlines: &mut BTreeMap<Domain, Timestamp>, now: Timestamp) -> Vec<Domain> {
+    deadlines
+        .extract_if(.., |_, deadline| *deadline <= now)
+        .map(|(peer, _)| peer)
+        .collect()
+}
+
+fn ids() -> anyhow::Result<Ids> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    Ok(Ids::new(seed))
+}

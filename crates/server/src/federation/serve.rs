@@ -1,0 +1,408 @@
+//! Answers what peers ask. Each request is answered once, by a task of its own; updates reach their wavelet in the order
+//! in which they came.
+
+use std::collections::BTreeSet;
+
+use billow_federation::inbound::{Ask, Updates};
+use billow_federation::stanza::presence::Presence;
+use billow_federation::{Code, FederationError};
+use billow_model::{Domain, HashedVersion, Version, WaveletName};
+use billow_net::NetHandle;
+use billow_store::StoreError;
+use billow_wavelet::remote::{UpdateRefusal, Verification};
+use billow_wavelet::{Readers, Refusal};
+use billow_wire::exchange::{HistoryRequest, HistoryResponse, SignerRequest, SubmitRequest, SubmitResponse};
+use billow_wire::{Encoded, Message as _, SignerInfo};
+use billow_xmpp::{Element, Jid};
+use tokio::sync::mpsc;
+
+use super::driver::Done;
+use super::report;
+use crate::clock;
+use crate::wavelets::{Wavelets, verify};
+
+/// Bytes of deltas in an answer to a request for history, whatever was asked for.
+const HISTORY_BYTES_MAX: usize = 300_000;
+/// Deltas in such an answer, or in one round of updates.
+const DELTAS_MAX: usize = 1_000;
+
+/// What answering takes.
+#[derive(Clone)]
+pub(super) struct Serve {
+    wavelets: Wavelets,
+    net: NetHandle,
+    local: billow_xmpp::Domain,
+}
+
+impl Serve {
+    pub(super) fn new(wavelets: Wavelets, net: NetHandle, local: billow_xmpp::Domain) -> Self {
+        Self { wavelets, net, local }
+    }
+
+    /// Gives the updates of a message to their wavelets, and the receipt when all are durable.
+    pub(super) async fn updates(&self, mut updates: Updates) {
+        if let Some(refused) = &updates.refused {
+            self.count_refused(refused);
+            tracing::info!(from = %updates.from(), "refused an update: {refused}");
+        }
+        let mut outcomes = Vec::new();
+        for update in std::mem::take(&mut updates.updates) {
+            let wavelet = self.wavelets.of_peer(&update.get().name);
+            outcomes.push((wavelet.name().clone(), wavelet.update(update).await));
+        }
+        let serve = self.clone();
+        tokio::spawn(async move {
+            let mut failure = None;
+            for (name, outcome) in outcomes {
+                if let Err(refusal) = outcome.await.unwrap_or(Err(UpdateRefusal::Unavailable)) {
+                    tracing::info!(from = %updates.from(), "refused an update of {name}: {refusal}");
+                    failure.get_or_insert(update_error(&refusal));
+                }
+            }
+            let answer = match failure {
+                None => updates.receipt(),
+                Some(error) => updates.refuse(&error),
+            };
+            if let Some(answer) = answer {
+                serve.send(answer);
+            }
+        });
+    }
+
+    /// Applies a delta of another server's user.
+    pub(super) fn submit(&self, ask: Ask, request: SubmitRequest, speaks_for: BTreeSet<Domain>) {
+        let serve = self.clone();
+        tokio::spawn(async move {
+            let answer = match serve.apply(request, &speaks_for).await {
+                Ok(response) => ask.submitted(&response),
+                Err(error) => {
+                    tracing::info!(from = %ask.from(), "refused a submission: {error}");
+                    ask.refuse(&error)
+                }
+            };
+            serve.send(answer);
+        });
+    }
+
+    async fn apply(
+        &self,
+        request: SubmitRequest,
+        speaks_for: &BTreeSet<Domain>,
+    ) -> Result<SubmitResponse, FederationError> {
+        let SubmitRequest { name, delta } = request;
+        let shared = self.wavelets.shared();
+        let refuse = |error: FederationError, kind: &'static str| {
+            shared.metrics.count("refused", kind);
+            error
+        };
+        if !shared.hosts(&name) {
+            return Err(refuse(
+                FederationError::bad_request("Non-local wavelet update"),
+                "not the host",
+            ));
+        }
+        if delta.delta.target.version == Version::ZERO {
+            return Err(refuse(
+                FederationError::bad_request("Remote users may not create wavelets."),
+                "creates a wavelet",
+            ));
+        }
+        if !speaks_for.contains(&delta.delta.author.domain()) {
+            let error = format!(
+                "Remote verification failed: this server does not speak for {}",
+                delta.delta.author.domain()
+            );
+            return Err(refuse(FederationError::bad_request(error), "another domain's user"));
+        }
+        let now = clock::now();
+        let mut verification = verify(shared, delta.clone(), now);
+        if let Verification::UnknownSigner(id) = &verification
+            && shared.know_signer(id, now).await
+        {
+            verification = verify(shared, delta, now);
+        }
+        let verified = match verification {
+            Verification::Good(verified) => verified,
+            Verification::UnknownSigner(_) => {
+                let error = FederationError::new(Code::InternalServerError, "Unknown signer");
+                return Err(refuse(error, "unknown signer"));
+            }
+            Verification::Bad(reason) => {
+                let error = FederationError::bad_request(format!("Remote verification failed: {reason}"));
+                return Err(refuse(error, "signature"));
+            }
+        };
+        let author = verified.get().delta.author.clone();
+        // A wavelet that is not there is told from one that the author is not on by nobody.
+        let stranger = || FederationError::bad_request(format!("{author} is not a participant of {}", name.to_uri()));
+        match self.wavelets.open(&name).await {
+            // The wavelet itself counts what it refuses.
+            Ok(Some(wavelet)) => wavelet
+                .remote_submit(verified)
+                .await
+                .map_err(|refusal| submit_error(&refusal, &name)),
+            Ok(None) => Err(refuse(stranger(), "not a participant")),
+            Err(error) => Err(storage(&error)),
+        }
+    }
+
+    /// Gives history to who may have it.
+    pub(super) fn history(&self, ask: Ask, request: HistoryRequest, domains: BTreeSet<Domain>) {
+        let serve = self.clone();
+        tokio::spawn(async move {
+            let answer = match serve.read_history(&request, &domains).await {
+                Ok(response) => ask.history(&response),
+                Err(error) => {
+                    tracing::info!(from = %ask.from(), "refused history of {}: {error}", request.name);
+                    serve.count_refused(&error);
+                    ask.refuse(&error)
+                }
+            };
+            serve.send(answer);
+        });
+    }
+
+    async fn read_history(
+        &self,
+        request: &HistoryRequest,
+        domains: &BTreeSet<Domain>,
+    ) -> Result<HistoryResponse, FederationError> {
+        let HistoryRequest { name, from, to, limit } = request;
+        let sealed = self.readable(name, domains, from.version, to.version).await?;
+        let boundaries = self.is_boundary(name, from).await? && self.is_boundary(name, to).await?;
+        if from.version >= to.version || to.version > sealed.version || !boundaries {
+            return Err(FederationError::bad_request(
+                "Server error while retrieving wavelet history.",
+            ));
+        }
+        let limit = limit
+            .map_or(HISTORY_BYTES_MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+            .min(HISTORY_BYTES_MAX);
+        let store = &self.wavelets.shared().store;
+        let stored = store
+            .sealed(name, from.version, Some(to.version), limit, DELTAS_MAX)
+            .await
+            .map_err(|error| storage(&error))?;
+        let end = stored.last().map(|last| last.resulting.version);
+        let deltas = stored.into_iter().map(|seal| Encoded::decode(seal.applied));
+        let deltas = deltas
+            .collect::<Result<_, _>>()
+            .map_err(|error| storage(&StoreError::Damaged(error.to_string())))?;
+        Ok(HistoryResponse {
+            deltas,
+            committed: Some(sealed.version),
+            truncated: end.filter(|end| *end < to.version),
+        })
+    }
+
+    /// Whether one of the domains may read this part of a wavelet of ours; how far it is sealed.
+    async fn readable(
+        &self,
+        name: &WaveletName,
+        domains: &BTreeSet<Domain>,
+        from: Version,
+        to: Version,
+    ) -> Result<HashedVersion, FederationError> {
+        if !self.wavelets.hosts(name) {
+            return Err(FederationError::bad_request("Wavelet not hosted here."));
+        }
+        let there = match self.wavelets.open(name).await.map_err(|error| storage(&error))? {
+            Some(wavelet) => wavelet.readers().await,
+            None => None,
+        };
+        // Not there and not theirs are one and the same to a stranger.
+        let absent = || FederationError::new(Code::ItemNotFound, "Wavelet does not exist");
+        let (readers, sealed): (Readers, HashedVersion) = there.ok_or_else(absent)?;
+        if domains.iter().any(|domain| readers.may_read(domain, from, to)) {
+            Ok(sealed)
+        } else {
+            Err(absent())
+        }
+    }
+
+    async fn is_boundary(&self, name: &WaveletName, at: &HashedVersion) -> Result<bool, FederationError> {
+        if at.version == Version::ZERO {
+            return Ok(*at == HashedVersion::zero(name));
+        }
+        let hash = self
+            .wavelets
+            .shared()
+            .store
+            .hash_at(name, at.version)
+            .await
+            .map_err(|error| storage(&error))?;
+        Ok(hash.as_ref() == Some(&at.hash))
+    }
+
+    /// Gives a signer's chain to who may read the wavelet that has its signatures.
+    pub(super) fn signer(&self, ask: Ask, request: SignerRequest, domains: BTreeSet<Domain>) {
+        let serve = self.clone();
+        tokio::spawn(async move {
+            let answer = match serve.find_signer(&request, &domains).await {
+                Ok(info) => ask.signer(&info),
+                Err(error) => {
+                    tracing::info!(from = %ask.from(), "refused a signer of {}: {error}", request.name);
+                    serve.count_refused(&error);
+                    ask.refuse(&error)
+                }
+            };
+            serve.send(answer);
+        });
+    }
+
+    async fn find_signer(
+        &self,
+        request: &SignerRequest,
+        domains: &BTreeSet<Domain>,
+    ) -> Result<SignerInfo, FederationError> {
+        let SignerRequest { name, signer, at } = request;
+        self.readable(name, domains, at.version, at.version).await?;
+        let shared = self.wavelets.shared();
+        let own = shared.signing.signer();
+        if own.id() == signer {
+            return Ok(own.info().clone());
+        }
+        let stored = shared
+            .store
+            .signer(signer.as_bytes())
+            .await
+            .map_err(|error| storage(&error))?;
+        let unknown = || FederationError::bad_request("Unknown signer info");
+        SignerInfo::decode(&stored.ok_or_else(unknown)?)
+            .map_err(|error| storage(&StoreError::Damaged(error.to_string())))
+    }
+
+    /// Keeps a chain that a peer announces.
+    pub(super) fn posted_signer(&self, ask: Ask, info: SignerInfo) {
+        let serve = self.clone();
+        tokio::spawn(async move {
+            let domain = info.domain.clone();
+            let answer = match serve.wavelets.shared().add_signer(info, clock::now()).await {
+                Ok(()) => ask.signer_stored(),
+                Err(reason) => {
+                    tracing::info!(from = %ask.from(), "refused the signer of {domain}: {reason}");
+                    serve.wavelets.shared().metrics.count("refused", "signer chain");
+                    ask.refuse(&FederationError::bad_request(format!(
+                        "verification failure from domain {domain}: {reason}"
+                    )))
+                }
+            };
+            serve.send(answer);
+        });
+    }
+
+    /// Shows a caret from elsewhere: as a host of a user of the sender, otherwise of anybody that the host speaks of.
+    pub(super) async fn presence(&self, presence: Presence, domains: BTreeSet<Domain>) {
+        let speaker = if self.wavelets.hosts(&presence.name) {
+            presence.address.domain()
+        } else {
+            presence.name.host().clone()
+        };
+        if domains.contains(&speaker) {
+            self.wavelets
+                .remote_caret(&presence.name, speaker, report::from_presence(&presence))
+                .await;
+        } else {
+            self.wavelets.shared().metrics.count("refused", "caret");
+        }
+    }
+
+    /// Reads sealed deltas that a peer may have, for [`billow_federation::host::Output::NeedDeltas`].
+    pub(super) fn read_deltas(
+        &self,
+        done: mpsc::UnboundedSender<Done>,
+        peer: Domain,
+        wavelet: WaveletName,
+        from: Version,
+        to: Version,
+        bytes_max: usize,
+    ) {
+        let wavelets = self.wavelets.clone();
+        tokio::spawn(async move {
+            let news = match wavelets
+                .of_peer(&wavelet)
+                .seals(peer.clone(), from, to, bytes_max)
+                .await
+            {
+                Some(Ok(deltas)) => Done::Deltas {
+                    peer,
+                    wavelet,
+                    from,
+                    outcome: Ok(deltas),
+                },
+                Some(Err(at)) => Done::Left {
+                    peer,
+                    wavelet,
+                    from,
+                    at,
+                },
+                None => Done::Deltas {
+                    peer,
+                    wavelet,
+                    from,
+                    outcome: Err("the wavelet cannot be read now".to_owned()),
+                },
+            };
+            // The driver may have ended.
+            let _ = done.send(news);
+        });
+    }
+
+    fn count_refused(&self, error: &FederationError) {
+        let kind = match error.code {
+            Code::NotAuthorized => "not the host",
+            Code::ItemNotFound => "not a reader",
+            Code::BadRequest => "bad request",
+            _ => "other",
+        };
+        self.wavelets.shared().metrics.count("refused", kind);
+    }
+
+    fn send(&self, answer: Element) {
+        let to = answer.attr("to").and_then(|to| Jid::new(to).ok());
+        let Some(peer) = to.and_then(|to| billow_xmpp::Domain::of(&to).ok()) else {
+            return;
+        };
+        if let Err(error) = self.net.send(&self.local, &peer, answer) {
+            // Whoever asked asks again.
+            tracing::debug!(%peer, "an answer is not sent: {error}");
+        }
+    }
+}
+
+fn storage(error: &StoreError) -> FederationError {
+    tracing::error!("the store: {error}");
+    FederationError::new(Code::InternalServerError, "Storage access failure")
+}
+
+/// A refusal of a submission in the reference's words (protocol.md §5.12), for its own remotes read them.
+fn submit_error(refusal: &Refusal, name: &WaveletName) -> FederationError {
+    match refusal {
+        Refusal::NotParticipant(author) => {
+            FederationError::bad_request(format!("{author} is not a participant of {}", name.to_uri()))
+        }
+        Refusal::Rebase | Refusal::UnknownVersion => FederationError::new(Code::NotAcceptable, refusal.to_string()),
+        Refusal::Unavailable => FederationError::new(Code::ResourceConstraint, refusal.to_string()),
+        Refusal::AuthorRemoved(_)
+        | Refusal::NoOperations
+        | Refusal::CreatesWavelet
+        | Refusal::FirstAddsAuthor
+        | Refusal::InvalidHash(_)
+        | Refusal::DoesNotApply(_)
+        | Refusal::HostRefused(_)
+        | Refusal::OutOfOrder => FederationError::bad_request(refusal.to_string()),
+        Refusal::Schema(_) | Refusal::TooLarge(_) | Refusal::LegacyPeer(_) => {
+            FederationError::new(Code::NotAuthorized, refusal.to_string())
+        }
+    }
+}
+
+fn update_error(refusal: &UpdateRefusal) -> FederationError {
+    let code = match refusal {
+        UpdateRefusal::BadSignature(_) | UpdateRefusal::Contradiction(_) => Code::BadRequest,
+        UpdateRefusal::NoLocalParticipant => Code::ItemNotFound,
+        UpdateRefusal::UnknownSigner(_) | UpdateRefusal::Quarantined => Code::InternalServerError,
+        UpdateRefusal::TooManyPending | UpdateRefusal::Unavailable => Code::ResourceConstraint,
+    };
+    FederationError::new(code, refusal.to_string())
+}
