@@ -226,6 +226,10 @@ pub struct Host {
     lanes: BTreeMap<WaveletName, Lane>,
     /// The wavelets with something to send.
     due: BTreeSet<WaveletName>,
+    /// The wavelets that wait for something: an answer, a receipt, a time.
+    active: BTreeSet<WaveletName>,
+    /// The wavelets about which there may be news for people.
+    touched: BTreeSet<WaveletName>,
     /// Messages whose receipts are still recognised.
     sent: HashMap<String, WaveletName>,
     /// Where the next turn begins, so that no wavelet waits for ever.
@@ -252,6 +256,8 @@ impl Host {
             reached,
             lanes: BTreeMap::new(),
             due: BTreeSet::new(),
+            active: BTreeSet::new(),
+            touched: BTreeSet::new(),
             sent: HashMap::new(),
             turn: None,
             outputs: VecDeque::new(),
@@ -287,6 +293,9 @@ impl Host {
             Input::Service(service) => {
                 self.discovering = false;
                 self.service = Some(service);
+                if let Some(away) = &mut self.away {
+                    away.hindrance.next_try = away.hindrance.next_try.min(now);
+                }
             }
             Input::NoService { reason, retry_at } => {
                 self.discovering = false;
@@ -296,7 +305,7 @@ impl Host {
             Input::Receipt { from, id } => self.receipt(&from, &id),
             Input::Bounced { from, id, error } => self.bounced(now, &from, &id, &error),
             Input::Unreachable { reason, retry_at } => self.unreachable(now, reason, retry_at),
-            Input::Reachable => self.reachable(),
+            Input::Reachable => self.reachable(now),
             Input::Tick => self.tick(now),
         }
         self.pump(now);
@@ -311,7 +320,7 @@ impl Host {
     /// When the machine wants an [`Input::Tick`].
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        let lanes = self.due.iter().filter_map(|name| self.lanes.get(name)?.deadline());
+        let lanes = self.active.iter().filter_map(|name| self.lanes.get(name)?.deadline());
         let away = self
             .away
             .as_ref()
@@ -413,11 +422,7 @@ impl Host {
         self.sent.insert(id.clone(), wavelet.clone());
         let forgotten = lane.sent(id, from, last.resulting.clone(), deltas.len(), later(now, RECEIPT_MS));
         self.forget(forgotten);
-        // A probe of a peer that was away: one message, then the wait is as long as before and longer.
-        if let Some(away) = &mut self.away {
-            away.attempts += 1;
-            away.hindrance.next_try = later(now, pause(&mut self.ids, RECEIPT_MS, RETRY_MAX_MS, away.attempts));
-        }
+        self.touch(wavelet);
     }
 
     fn receipt(&mut self, from: &Jid, id: &str) {
@@ -500,15 +505,14 @@ impl Host {
         let Some(lane) = self.lanes.get_mut(wavelet) else {
             return;
         };
-        let attempts = lane.trouble.as_ref().map_or(0, |trouble| trouble.attempts) + 1;
         let (first, longest) = if refused {
             (REFUSED_MS, REFUSED_MAX_MS)
         } else {
             (RETRY_MS, RETRY_MAX_MS)
         };
-        let next_try = later(now, pause(&mut self.ids, first, longest, attempts));
+        let next_try = later(now, pause(&mut self.ids, first, longest, lane.attempts() + 1));
         lane.restart();
-        lane.hold(now, next_try, reason, refused);
+        lane.hold(now, next_try, reason, true, refused);
         self.touch(wavelet);
     }
 
@@ -526,27 +530,32 @@ impl Host {
             },
             attempts,
         });
-        for name in &self.due {
-            if let Some(lane) = self.lanes.get_mut(name) {
+        for name in std::mem::take(&mut self.active) {
+            if let Some(lane) = self.lanes.get_mut(&name) {
                 lane.restart();
             }
+            self.touch(&name);
         }
+        self.touched.extend(self.due.iter().cloned());
     }
 
     /// The peer answers.
     fn back(&mut self) {
         self.reached = true;
-        self.away = None;
+        if self.away.take().is_some() {
+            self.touched.extend(self.due.iter().cloned());
+        }
     }
 
-    /// The peer is there: what is held up for its absence goes out now.
-    fn reachable(&mut self) {
+    /// The peer is there: what waits for it is tried now.
+    fn reachable(&mut self, now: Timestamp) {
         self.back();
-        for name in &self.due {
-            if let Some(lane) = self.lanes.get_mut(name) {
-                lane.resume();
+        for name in self.active.clone() {
+            if let Some(lane) = self.lanes.get_mut(&name) {
+                lane.hurry(now);
             }
         }
+        self.tick(now);
     }
 
     fn tick(&mut self, now: Timestamp) {
@@ -554,7 +563,7 @@ impl Host {
             .service
             .as_ref()
             .is_none_or(|service| !service.software.is_billow());
-        for name in self.due.iter().cloned().collect::<Vec<_>>() {
+        for name in self.active.clone() {
             let Some(lane) = self.lanes.get_mut(&name) else {
                 continue;
             };
@@ -564,22 +573,25 @@ impl Host {
                     .as_ref()
                     .is_none_or(|trouble| trouble.hindrance.next_try <= now)
             {
-                let attempts = lane.trouble.as_ref().map_or(0, |trouble| trouble.attempts) + 1;
-                let next_try = later(now, pause(&mut self.ids, RETRY_MS, RETRY_MAX_MS, attempts));
-                lane.hold(now, next_try, "no receipt in 30 seconds", false);
+                let next_try = later(now, pause(&mut self.ids, RETRY_MS, RETRY_MAX_MS, lane.attempts() + 1));
+                lane.hold(now, next_try, "no receipt in 30 seconds", false, false);
             }
-            let moved = lane.retry(now, legacy);
-            if moved {
+            if lane.retry(now, legacy) {
                 self.persist(&name);
             }
             self.touch(&name);
         }
     }
 
-    /// Asks for deltas wherever they may be sent, a wavelet after the other.
+    /// Asks for deltas wherever they may be sent, a wavelet after the other. A peer that was away gets a single message first.
     fn pump(&mut self, now: Timestamp) {
         if self.due.is_empty() || self.away.as_ref().is_some_and(|away| now < away.hindrance.next_try) {
             return;
+        }
+        if let Some(away) = &mut self.away {
+            away.attempts += 1;
+            away.hindrance.next_try = later(now, pause(&mut self.ids, 2 * RECEIPT_MS, RETRY_MAX_MS, away.attempts));
+            self.touched.extend(self.due.iter().cloned());
         }
         let Some(service) = &self.service else {
             if !std::mem::replace(&mut self.discovering, true) {
@@ -587,43 +599,41 @@ impl Host {
             }
             return;
         };
-        let window = if service.software.is_billow() && self.away.is_none() {
-            WINDOW
-        } else {
-            LEGACY_WINDOW
+        let (window, total) = match (&self.away, service.software) {
+            (Some(_), _) => (1, 1),
+            (None, Software::Billow { .. }) => (WINDOW, PEER_WINDOW),
+            (None, Software::Legacy) => (LEGACY_WINDOW, PEER_WINDOW),
         };
-        let total = if self.away.is_some() { 1 } else { PEER_WINDOW };
         let mut busy: usize = self
-            .due
+            .active
             .iter()
             .filter_map(|name| self.lanes.get(name))
             .map(Lane::busy)
             .sum();
-        let after = self.turn.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let turn: Vec<WaveletName> = self
+        let after = self.turn.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let turn = self
             .due
-            .range((after.clone(), Bound::Unbounded))
-            .chain(self.due.iter())
-            .take(self.due.len())
-            .cloned()
-            .collect();
+            .range((after, Bound::Unbounded))
+            .chain(&self.due)
+            .take(self.due.len());
         for wavelet in turn {
             if busy >= total {
                 break;
             }
-            let Some(lane) = self.lanes.get_mut(&wavelet) else {
+            let Some(lane) = self.lanes.get_mut(wavelet) else {
                 continue;
             };
-            if let Some((from, to)) = lane.ask(now, window) {
+            if let Some((from, to)) = lane.ask(window) {
                 busy += 1;
-                let max_bytes = lane.max_bytes;
+                let (wavelet, max_bytes) = (wavelet.clone(), lane.max_bytes);
+                self.turn = Some(wavelet.clone());
+                self.active.insert(wavelet.clone());
                 self.outputs.push_back(Output::NeedDeltas {
-                    wavelet: wavelet.clone(),
+                    wavelet,
                     from,
                     to,
                     max_bytes,
                 });
-                self.turn = Some(wavelet);
             }
         }
     }
@@ -645,43 +655,40 @@ impl Host {
         }
     }
 
-    /// Notes whether a wavelet has something to send.
+    /// Notes whether a wavelet has something to send, waits for something, or has news for people.
     fn touch(&mut self, wavelet: &WaveletName) {
-        let Some(lane) = self.lanes.get_mut(wavelet) else {
-            return;
-        };
-        lane.changed = true;
-        if lane.pending() > 0 {
-            self.due.insert(wavelet.clone());
-        } else {
-            self.due.remove(wavelet);
-        }
+        let Some(lane) = self.lanes.get(wavelet) else { return };
+        note(&mut self.due, wavelet, lane.pending() > 0);
+        note(
+            &mut self.active,
+            wavelet,
+            lane.deadline().is_some() || lane.asked.is_some(),
+        );
+        self.touched.insert(wavelet.clone());
     }
 
     /// Tells what has changed for people since the last time.
     fn report(&mut self) {
-        let away = self.away.is_some();
-        let changed = |lane: &Lane| lane.changed || (lane.pending() > 0 && lane.told_away != away);
-        let names: Vec<WaveletName> = self
-            .lanes
-            .iter()
-            .filter(|(_, lane)| changed(lane))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for wavelet in names {
+        for wavelet in std::mem::take(&mut self.touched) {
             let Some(delivery) = self.delivery(&wavelet) else {
                 continue;
             };
             let Some(lane) = self.lanes.get_mut(&wavelet) else {
                 continue;
             };
-            lane.changed = false;
-            lane.told_away = away;
             if lane.told.as_ref() != Some(&delivery) {
                 lane.told = Some(delivery.clone());
                 self.outputs.push_back(Output::Changed { wavelet, delivery });
             }
         }
+    }
+}
+
+fn note(set: &mut BTreeSet<WaveletName>, wavelet: &WaveletName, is_in: bool) {
+    if !is_in {
+        set.remove(wavelet);
+    } else if !set.contains(wavelet) {
+        set.insert(wavelet.clone());
     }
 }
 

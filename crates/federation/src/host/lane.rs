@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use billow_model::{HashedVersion, Timestamp, Version};
 
-use super::{Delivery, Hindrance, MAX_BYTES};
+use super::{Delivery, Hindrance, MAX_BYTES, RECEIPT_MS};
 
 /// Messages whose late receipts are still recognised.
 const MAX_REMEMBERED: usize = 64;
@@ -30,10 +30,8 @@ pub(super) struct Lane {
     pub(super) max_bytes: usize,
     /// For a reference server: acknowledged, but not yet told to be committed.
     pub(super) committed: Option<HashedVersion>,
-    /// What people were told last, and whether something may have changed since.
+    /// What people were told last.
     pub(super) told: Option<Delivery>,
-    pub(super) told_away: bool,
-    pub(super) changed: bool,
     /// The first version that has not been sent in this round.
     next: Version,
     window: VecDeque<Sent>,
@@ -42,7 +40,9 @@ pub(super) struct Lane {
 #[derive(Debug)]
 pub(super) struct Trouble {
     pub(super) hindrance: Hindrance,
-    pub(super) attempts: u32,
+    attempts: u32,
+    /// Nothing is sent before the next try; else only what has been sent waits.
+    gates: bool,
     pub(super) refused: bool,
 }
 
@@ -70,8 +70,6 @@ impl Lane {
             max_bytes: MAX_BYTES,
             committed: None,
             told: None,
-            told_away: false,
-            changed: true,
             next: acknowledged,
             window: VecDeque::new(),
         }
@@ -93,17 +91,18 @@ impl Lane {
     }
 
     /// The range to send next, if something may be sent.
-    pub(super) fn ask(&mut self, now: Timestamp, window: usize) -> Option<(Version, Version)> {
-        let refused = self
-            .trouble
-            .as_ref()
-            .is_some_and(|trouble| trouble.refused && now < trouble.hindrance.next_try);
-        let free = self.asked.is_none() && self.busy() < window && !refused;
-        if !free || self.next >= self.end() {
+    pub(super) fn ask(&mut self, window: usize) -> Option<(Version, Version)> {
+        let gated = self.trouble.as_ref().is_some_and(|trouble| trouble.gates);
+        if gated || self.asked.is_some() || self.busy() >= window || self.next >= self.end() {
             return None;
         }
         self.asked = Some(self.next);
         Some((self.next, self.end()))
+    }
+
+    /// How often it was held up without a receipt in between.
+    pub(super) fn attempts(&self) -> u32 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.attempts)
     }
 
     /// Takes note of an answer without deltas; whether it was the answer to the last question.
@@ -201,12 +200,9 @@ impl Lane {
         any
     }
 
-    /// Notes what holds the wavelet up.
-    pub(super) fn hold(&mut self, now: Timestamp, next_try: Timestamp, reason: &str, refused: bool) {
-        let (since, attempts) = self
-            .trouble
-            .take()
-            .map_or((now, 0), |trouble| (trouble.hindrance.since, trouble.attempts));
+    /// Notes what holds the wavelet up. If it `gates`, nothing is sent before the next try.
+    pub(super) fn hold(&mut self, now: Timestamp, next_try: Timestamp, reason: &str, gates: bool, refused: bool) {
+        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.hindrance.since);
         let hindrance = Hindrance {
             since,
             next_try,
@@ -214,30 +210,35 @@ impl Lane {
         };
         self.trouble = Some(Trouble {
             hindrance,
-            attempts: attempts + 1,
+            attempts: self.attempts() + 1,
+            gates,
             refused,
         });
     }
 
     /// Begins again at the cursor if its time has come. Gives whether the cursor moved, because nothing more is to be expected.
     pub(super) fn retry(&mut self, now: Timestamp, legacy: bool) -> bool {
+        if self.asked.is_some() || self.window.iter().any(Sent::waited_for) {
+            return false;
+        }
+        if self.pending() == 0 {
+            self.trouble = None;
+        }
         let Some(trouble) = self
             .trouble
-            .as_ref()
+            .as_mut()
             .filter(|trouble| trouble.hindrance.next_try <= now)
         else {
             return false;
         };
-        let waits = self.window.iter().any(Sent::waited_for);
-        if waits || self.asked.is_some() {
-            return false;
-        }
-        if legacy && !trouble.refused && trouble.attempts >= LEGACY_TRIES && self.next > self.acknowledged {
+        if legacy && !trouble.gates && trouble.attempts >= LEGACY_TRIES && self.next > self.acknowledged {
             self.committed = self.window.back().map(|sent| sent.to.clone());
             self.acknowledged = self.next;
             self.trouble = None;
             return true;
         }
+        trouble.gates = false;
+        trouble.hindrance.next_try = Timestamp(now.0.saturating_add(RECEIPT_MS));
         self.restart();
         false
     }
@@ -249,11 +250,10 @@ impl Lane {
         self.window.iter_mut().for_each(|sent| sent.expired = true);
     }
 
-    /// The peer is there again: nothing but a refusal holds the wavelet up.
-    pub(super) fn resume(&mut self) {
-        if self.trouble.as_ref().is_some_and(|trouble| !trouble.refused) {
-            self.trouble = None;
-            self.restart();
+    /// The peer is there: what it lost is sent again now. What it has asked not to get now still waits.
+    pub(super) fn hurry(&mut self, now: Timestamp) {
+        if let Some(trouble) = self.trouble.as_mut().filter(|trouble| !trouble.gates) {
+            trouble.hindrance.next_try = trouble.hindrance.next_try.min(now);
         }
     }
 
@@ -261,8 +261,8 @@ impl Lane {
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let receipts = self.window.iter().filter(|sent| sent.waited_for()).map(|sent| sent.by);
         let trouble = self.trouble.as_ref().map(|trouble| trouble.hindrance.next_try);
-        // Behind a message that is waited for, the next try comes when that is settled.
-        receipts.min().or(trouble)
+        // Behind a message or an answer that is waited for, the next try comes when that is settled.
+        receipts.min().or(trouble.filter(|_| self.asked.is_none()))
     }
 }
 
