@@ -7,7 +7,7 @@ import { Shell } from "./shell";
 import { SignIn } from "./sign-in";
 import { useDelayed } from "./delay";
 
-export function App({ makeClient }: { makeClient: () => Client }) {
+export function App({ makeClient }: { makeClient: (who: { address: string }) => Client }) {
   const [me, setMe] = useState<Me | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
   const [client, setClient] = useState<Client | null>(null);
@@ -27,14 +27,12 @@ export function App({ makeClient }: { makeClient: () => Client }) {
   const address = me?.address ?? null;
   useEffect(() => {
     if (address === null) return;
-    const made = makeClient();
+    const made = makeClient({ address });
     made.start();
     setClient(made);
     const keep = () => void made.flush();
-    addEventListener("pagehide", keep);
     document.addEventListener("visibilitychange", keep);
     return () => {
-      removeEventListener("pagehide", keep);
       document.removeEventListener("visibilitychange", keep);
       setClient(null);
       void made.stop();

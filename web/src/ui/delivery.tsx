@@ -1,5 +1,5 @@
 /** Where my changes are: at my server, and at each other domain of the wave. In words. */
-import type { PeerDelivery, Wavelet } from "../wave/client";
+import type { PeerDelivery, Saving, Wavelet } from "../wave/client";
 import { stateWords } from "../wave/client";
 import { useApp } from "./context";
 import { useNow } from "./delay";
@@ -72,6 +72,11 @@ export function detailWords(peer: PeerDelivery, now: number): string[] {
   return lines;
 }
 
+function ownWords({ state, changes: n }: Saving): string {
+  if (state === "saved") return "Has everything you wrote.";
+  return state === "saving" ? `${changes(n)} on the way.` : `${changes(n)} not sent yet; kept on this device until we are connected.`;
+}
+
 /** The side panel. */
 export function DeliveryPanel({ wavelet, close }: { wavelet: Wavelet; close: () => void }) {
   const { client, me } = useApp();
@@ -79,7 +84,7 @@ export function DeliveryPanel({ wavelet, close }: { wavelet: Wavelet; close: () 
   const connection = useReadable(client.connection);
   const peers = useReadable(wavelet.delivery);
   const now = useNow(1000);
-  const { chip, bar } = stateWords(connection, saving);
+  const { bar } = stateWords(connection, saving);
   return (
     <section class="side" aria-labelledby="delivery-title">
       <div class="side-head">
@@ -91,7 +96,7 @@ export function DeliveryPanel({ wavelet, close }: { wavelet: Wavelet; close: () 
       <ul class="delivery">
         <li>
           <span class="domain">{`Your server (${me.domains[0] ?? ""})`}</span>
-          <span>{saving.state === "saved" ? "Has everything you wrote." : `${chip}. ${changes(saving.changes)} on the way.`}</span>
+          <span>{ownWords(saving)}</span>
           {bar && <span class="muted">{bar}</span>}
         </li>
         {peers.map((peer) => (

@@ -26,8 +26,8 @@ export function Participants({ wavelet }: { wavelet: Wavelet }) {
         ))}
       </ul>
       {writable && (
-        <button type="button" class="button small" onClick={() => setAdding(true)}>
-          <Icon name="plus" /> Add people
+        <button type="button" class="button small add-people" onClick={() => setAdding(true)}>
+          <Icon name="plus" /> <span>Add people</span>
         </button>
       )}
       {card && <PersonCard wavelet={wavelet} address={card} close={() => setCard(null)} />}
