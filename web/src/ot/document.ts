@@ -3,7 +3,7 @@
  * document never changes: {@link Document.apply} makes a new one, or throws and nothing has happened.
  */
 
-import type { OpComponent } from "../wire/messages";
+import type { ChangeMessage, OpComponent } from "../wire/messages";
 import { compareKeys, itemsOf } from "./items";
 import { OpWriter } from "./normalize";
 import { type Attributes, type DocOp, fail, sameAttributes, updateAttributes, type ValueUpdate } from "./op";
@@ -129,7 +129,7 @@ export class Document {
 
   /**
    * The operation that deletes the items from `from` to `to`, whole elements only, with the annotation changes that a
-   * deletion must bring.
+   * deletion must bring. As other clients do, it names also the annotations that stay the same.
    */
   deletion(from: number, to: number): OpComponent[] {
     const writer = new OpWriter();
@@ -144,7 +144,7 @@ export class Document {
     const left = this.annotations(from - 1);
     const open = new Set<string>();
     for (const segment of this.segments(from, to)) {
-      const change = differing(segment.annotations, left);
+      const change = changesBetween(segment.annotations, left);
       const keys = new Set(change.map((c) => c.key));
       writer.boundary(
         [...open].filter((key) => !keys.has(key)),
@@ -179,12 +179,14 @@ export function sameAnnotations(a: Annotations, b: Annotations): boolean {
 }
 
 /** The changes that bring `from` to `to`, sorted by key. */
-function differing(from: Annotations, to: Annotations): { key: string; old: string | null; new: string | null }[] {
-  if (from === to) return [];
+function differing(from: Annotations, to: Annotations): ChangeMessage[] {
+  return from === to ? [] : changesBetween(from, to).filter((c) => c.old !== c.new);
+}
+
+/** For each key of either, the change that brings `from` to `to`, sorted by key. */
+function changesBetween(from: Annotations, to: Annotations): ChangeMessage[] {
   const keys = [...new Set([...from.keys(), ...to.keys()])].sort(compareKeys);
-  return keys
-    .map((key) => ({ key, old: from.get(key) ?? null, new: to.get(key) ?? null }))
-    .filter((c) => c.old !== c.new);
+  return keys.map((key) => ({ key, old: from.get(key) ?? null, new: to.get(key) ?? null }));
 }
 
 function writeBoundary(writer: OpWriter, before: Annotations, after: Annotations): void {

@@ -13,7 +13,7 @@ import type { ClientMessage, DeltaMessage, PeerDelivery, ReadBlip, ServerMessage
 import type { Blip, BlipChange, BlipMeta, Caret, KeptDraft, Saving, Wavelet } from "./client";
 import * as conversation from "./conversation";
 import { type Conversation, MANIFEST, readConversation, titleOf } from "./conversation";
-import { Emitter, type Readable, Value } from "./observable";
+import { Emitter, Value } from "./observable";
 import type { WaveletCopy } from "./wavelet";
 
 /** What a wavelet needs of the client around it. */
@@ -100,7 +100,8 @@ export class OpenWavelet implements Wavelet {
   #unconfirmedSince: number | null = null;
   #caret: { document: string; anchor: number; focus: number; typing: boolean } | null = null;
   #caretSent = 0;
-  #caretTimer = false;
+  /** When the caret is sent next. */
+  #caretDue: number | null = null;
   #readTimer = false;
   #pumping = false;
   #closed = false;
@@ -188,7 +189,7 @@ export class OpenWavelet implements Wavelet {
     this.#caret = caret;
     const wait = this.#caretSent + CARET_EVERY - this.#around.now();
     if (wait <= 0) this.#sendCaret();
-    else this.#later("caret", wait);
+    else this.#sendCaretIn(wait);
   }
 
   markRead(blips: readonly string[]): void {
@@ -340,7 +341,7 @@ export class OpenWavelet implements Wavelet {
           text: output.text,
         });
       case "confirmed":
-        if (channel.confirmed.version === output.version && channel.inFlight?.version !== 0) this.#around.created();
+        this.#around.created();
     }
   }
 
@@ -476,18 +477,19 @@ export class OpenWavelet implements Wavelet {
     this.carets.set([...this.#carets.values()]);
   }
 
-  #later(what: "caret", ms: number): void {
-    if (this.#caretTimer || what !== "caret") return;
-    this.#caretTimer = true;
+  #sendCaretIn(ms: number): void {
+    const due = this.#around.now() + ms;
+    if (this.#caretDue !== null && this.#caretDue <= due) return;
+    this.#caretDue = due;
     this.#around.setTimeout(() => {
-      this.#caretTimer = false;
-      this.#sendCaret();
+      if (this.#caretDue === due) this.#sendCaret();
     }, ms);
   }
 
   #sendCaret(): void {
     if (!this.channel.linked || this.#closed) return;
     this.#caretSent = this.#around.now();
+    this.#caretDue = null;
     const { session, confirmed } = this.channel;
     const { document, anchor, focus, typing } = this.#caret ?? { document: null, anchor: 0, focus: 0, typing: false };
     const back = [...this.channel.pending].reverse().concat([...(this.channel.inFlight?.current ?? [])].reverse());
@@ -504,7 +506,7 @@ export class OpenWavelet implements Wavelet {
     });
     if (document === null) return;
     if (this.#caret !== null) this.#caret = { ...this.#caret, typing: false };
-    this.#later("caret", CARET_AGAIN);
+    this.#sendCaretIn(CARET_AGAIN);
   }
 
   readonly #documents = (id: string): Document => this.channel.local.document(id);
@@ -529,5 +531,3 @@ function addShown(
   else if (before.operation === null || operation === null) shown.set(document, { operation: null, author });
   else shown.set(document, { operation: compose(before.operation, operation), author });
 }
-
-export type { Readable };

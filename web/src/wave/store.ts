@@ -2,7 +2,7 @@
 
 import { Channel, type StoredChannel } from "../channel/channel";
 import type { Storage } from "../channel/storage";
-import type { ClientMessage, InboxRow, ServerMessage, WaveletState } from "../wire/messages";
+import type { ClientMessage, InboxRow, OpComponent, ServerMessage, WaveletState } from "../wire/messages";
 import type { SocketEvents } from "../wire/socket";
 import type { Client, ConnectionState, KeptDraft, Saving, Wave, Wavelet } from "./client";
 import { emptyBlip, emptyManifest, MANIFEST } from "./conversation";
@@ -265,7 +265,10 @@ export class ClientStore implements Client, SocketEvents {
     const wave = this.#waves.get(id);
     if (wave === undefined) return;
     const root = wave.open.get(rootOf(id));
-    if (root !== undefined && root.channel.confirmed.version === 0 && root.changes > 0) return this.#begin(root);
+    if (root !== undefined && root.channel.confirmed.version === 0 && root.changes > 0) {
+      wave.creating = true;
+      return this.#begin(root);
+    }
     for (const wavelet of wave.open.values()) {
       wavelet.gone();
       void this.#storage?.forgetSnapshot(wavelet.name).catch(() => {});
@@ -514,7 +517,7 @@ function isConversation(wavelet: string): boolean {
   return (wavelet.split("/")[3] ?? "").startsWith("conv+");
 }
 
-function firstEntry(blip: string): import("../ot/op").OpComponent[] {
+function firstEntry(blip: string): OpComponent[] {
   return [
     { retain: 1 },
     { elementStart: { type: "blip", attributes: [["id", blip]] } },
