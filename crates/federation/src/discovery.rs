@@ -131,8 +131,10 @@ enum Search {
 
 #[derive(Debug)]
 struct Running {
-    /// Until when the items are waited for; `None`: they have come or were given up.
-    items_by: Option<Timestamp>,
+    /// Until when a silent domain is waited for; `None`: that time is over.
+    patience: Option<Timestamp>,
+    /// Whether the items have come or were given up.
+    items_done: bool,
     candidates: Vec<Candidate>,
     /// Whether `wave.` + domain is already among the candidates as the last resort.
     guessed: bool,
@@ -212,7 +214,7 @@ impl Discovery {
                         Answer::Waiting { by } => Some(by),
                         _ => None,
                     });
-                candidates.chain(running.items_by)
+                candidates.chain(running.patience)
             })
             .min()
     }
@@ -278,7 +280,8 @@ impl Discovery {
         let jid = jid_of(&domain);
         self.ask(&domain, jid.clone(), true);
         let running = Running {
-            items_by: Some(later(now, ITEMS_TIMEOUT_MS)),
+            patience: Some(later(now, ITEMS_TIMEOUT_MS)),
+            items_done: false,
             candidates: Vec::new(),
             guessed: false,
             reason: "no answer".into(),
@@ -352,7 +355,7 @@ impl Discovery {
         let Some(running) = self.entries.get_mut(&asked.domain).and_then(Entry::running) else {
             return;
         };
-        if running.items_by.take().is_none() {
+        if std::mem::replace(&mut running.items_done, true) {
             return;
         }
         match &iq.kind {
@@ -415,7 +418,8 @@ impl Discovery {
             let Some(running) = self.entries.get_mut(&domain).and_then(Entry::running) else {
                 continue;
             };
-            running.items_by = running.items_by.filter(|by| now < *by);
+            running.patience = running.patience.filter(|until| now < *until);
+            running.items_done |= running.patience.is_none();
             for candidate in &mut running.candidates {
                 if matches!(candidate.answer, Answer::Waiting { by } if by <= now) {
                     candidate.answer = Answer::No;
@@ -432,7 +436,7 @@ impl Discovery {
                 continue;
             };
             if unreachable(&jid_of(&domain)) {
-                running.items_by = None;
+                running.items_done = true;
             }
             for candidate in &mut running.candidates {
                 if matches!(candidate.answer, Answer::Waiting { .. }) && unreachable(&candidate.jid) {
@@ -459,12 +463,12 @@ impl Discovery {
                     };
                     return self.found(now, domain, service);
                 }
-                // A silent domain does not hold up the service that it has named.
-                Answer::Waiting { .. } if running.items_by.is_some() || candidate.jid != jid_of(domain) => return,
+                // A silent domain does not hold up for ever the service that it has named.
+                Answer::Waiting { .. } if running.patience.is_some() || candidate.jid != jid_of(domain) => return,
                 _ => {}
             }
         }
-        if running.items_by.is_some() {
+        if !running.items_done {
             return;
         }
         if !running.guessed {
@@ -575,3 +579,6 @@ pub fn own_info(description: &str) -> Info {
         .to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -435,3 +435,6 @@ fn is_unknown_signer(request: &Request, outcome: &Result<Response, Failure>) -> 
     };
     matches!(request, Request::Submit(_)) && reason.to_ascii_lowercase().contains("unknown signer")
 }
+
+#[cfg(test)]
+mod tests;

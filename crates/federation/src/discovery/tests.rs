@@ -1,0 +1,310 @@
+//! Finding services: of Billow servers, of components, of nobody.
+
+use super::*;
+use billow_xmpp::{Condition, Stanza, StanzaError};
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+fn jid(text: &str) -> Jid {
+    Jid::new(text).unwrap()
+}
+
+fn domain(text: &str) -> Domain {
+    text.parse().unwrap()
+}
+
+struct Driver {
+    discovery: Discovery,
+    now: Timestamp,
+    results: Vec<Output>,
+}
+
+impl Driver {
+    fn new() -> Self {
+        Self {
+            discovery: Discovery::new(jid("initech.lab"), Ids::new([5; 32])),
+            now: NOW,
+            results: Vec::new(),
+        }
+    }
+
+    /// Tells the machine and gives what it asks.
+    fn tell(&mut self, input: Input) -> Vec<Iq> {
+        self.discovery.handle(self.now, input);
+        let mut sent = Vec::new();
+        while let Some(output) = self.discovery.poll() {
+            match output {
+                Output::Send(element) => match Stanza::parse(&element) {
+                    Ok(Stanza::Iq(iq)) => sent.push(iq),
+                    other => panic!("{other:?}"),
+                },
+                result => self.results.push(result),
+            }
+        }
+        sent
+    }
+
+    fn find(&mut self, name: &str) -> Vec<Iq> {
+        self.tell(Input::Find(domain(name)))
+    }
+
+    fn items(&mut self, iq: &Iq, items: &[&str]) -> Vec<Iq> {
+        let items: Vec<Jid> = items.iter().map(|item| jid(item)).collect();
+        self.tell(Input::Answer(iq.result(Some(disco::items_element(&items)))))
+    }
+
+    fn info(&mut self, iq: &Iq, features: &[&str]) -> Vec<Iq> {
+        let info = Info {
+            identities: vec![],
+            features: features.iter().map(|feature| (*feature).to_owned()).collect(),
+        };
+        self.tell(Input::Answer(iq.result(Some(info.to_element()))))
+    }
+
+    fn error(&mut self, iq: &Iq) -> Vec<Iq> {
+        self.tell(Input::Answer(
+            iq.error(StanzaError::new(Condition::ServiceUnavailable, "nobody")),
+        ))
+    }
+
+    /// Lets the time pass to the next deadline.
+    fn wait(&mut self) -> Vec<Iq> {
+        self.now = self.discovery.deadline().expect("there is something to wait for");
+        self.tell(Input::Tick)
+    }
+
+    fn found(&mut self) -> (String, Software, bool) {
+        assert_eq!(self.results.len(), 1, "{:?}", self.results);
+        match self.results.remove(0) {
+            Output::Found { service, .. } => (service.jid.to_string(), service.software, service.guessed),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn failed(&mut self) -> (String, Timestamp) {
+        assert_eq!(self.results.len(), 1, "{:?}", self.results);
+        match self.results.remove(0) {
+            Output::Failed { reason, retry_at, .. } => (reason, retry_at),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+const BILLOW: Software = Software::Billow {
+    presence: true,
+    digest: true,
+};
+
+#[test]
+fn a_billow_server_is_found_with_one_question_each_way() {
+    let mut driver = Driver::new();
+    let asked = driver.find("acme.lab");
+    assert_eq!(asked.len(), 2, "items and info at the same time");
+    assert!(
+        asked
+            .iter()
+            .all(|iq| iq.to == jid("acme.lab") && iq.from == jid("initech.lab"))
+    );
+    let own = own_info("A Billow");
+    driver.tell(Input::Answer(asked[1].result(Some(own.to_element()))));
+    assert_eq!(driver.found(), ("acme.lab".into(), BILLOW, false));
+    assert_eq!(
+        driver.items(&asked[0], &["x.acme.lab"]),
+        Vec::new(),
+        "what comes after is not needed"
+    );
+    assert_eq!(driver.discovery.deadline(), None);
+    // Known from now on.
+    assert_eq!(driver.find("acme.lab"), Vec::new());
+    assert_eq!(driver.found(), ("acme.lab".into(), BILLOW, false));
+}
+
+#[test]
+fn a_component_is_found_among_the_items_of_its_domain() {
+    let mut driver = Driver::new();
+    let asked = driver.find("beta.lab");
+    driver.info(&asked[1], &["http://jabber.org/protocol/disco#info"]);
+    let infos = driver.items(
+        &asked[0],
+        &["chat.beta.lab", "wave.beta.lab", "initech.lab", "beta.lab"],
+    );
+    assert_eq!(
+        infos.iter().map(|iq| iq.to.as_str()).collect::<Vec<_>>(),
+        ["chat.beta.lab", "wave.beta.lab"],
+        "not us, not again"
+    );
+    driver.info(&infos[1], &[ns::WAVE]);
+    assert_eq!(driver.results, Vec::new(), "those before it in order come first");
+    driver.error(&infos[0]);
+    assert_eq!(driver.found(), ("wave.beta.lab".into(), Software::Legacy, false));
+}
+
+#[test]
+fn b_082_the_choice_does_not_depend_on_who_is_quicker() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let mut driver = Driver::new();
+        let asked = driver.find("beta.lab");
+        driver.error(&asked[1]);
+        let infos = driver.items(&asked[0], &["c.lab", "a.lab", "b.lab"]);
+        for at in order {
+            driver.info(&infos[at], &[ns::WAVE]);
+        }
+        assert_eq!(driver.found().0, "a.lab");
+    }
+}
+
+#[test]
+fn b_084_the_feature_or_the_identity_is_enough() {
+    let identity = |category: &str, kind: &str| Identity {
+        category: category.into(),
+        kind: kind.into(),
+        name: None,
+    };
+    for (identities, features, expected) in [
+        (vec![identity("collaboration", "google-wave")], vec![], true),
+        (vec![identity("collaboration", "apache-wave")], vec![], true),
+        (vec![], vec![ns::WAVE.to_owned()], true),
+        (vec![identity("server", "im")], vec![], false),
+        (vec![identity("collaboration", "other")], vec!["x".to_owned()], false),
+    ] {
+        assert_eq!(software(&Info { identities, features }).is_some(), expected);
+    }
+}
+
+#[test]
+fn b_083_a_silent_domain_is_guessed_after_10_seconds_and_may_still_answer() {
+    let mut driver = Driver::new();
+    let asked = driver.find("acme.lab");
+    let guess = driver.wait();
+    assert_eq!(driver.now.0 - NOW.0, ITEMS_TIMEOUT_MS);
+    assert_eq!(
+        guess.iter().map(|iq| iq.to.as_str()).collect::<Vec<_>>(),
+        ["wave.acme.lab"]
+    );
+    while driver.discovery.deadline().is_some() {
+        driver.wait();
+    }
+    let (_, retry_at) = driver.failed();
+    assert_eq!(retry_at.0 - driver.now.0, FAILED_MS);
+    assert_eq!(driver.find("acme.lab"), Vec::new(), "a failure is remembered");
+    driver.failed();
+    // Late, but asked for.
+    driver.info(&asked[1], &[ns::WAVE]);
+    assert_eq!(driver.found().0, "acme.lab");
+    // Late, and not asked for: somebody else's id, somebody else's answer.
+    let stranger = Iq {
+        from: jid("evil.lab"),
+        ..guess[0].result(Some(own_info("").to_element()))
+    };
+    assert!(!driver.discovery.asked(&stranger));
+    driver.tell(Input::Answer(stranger));
+    assert_eq!(
+        driver.discovery.service(&domain("acme.lab")).unwrap().jid,
+        jid("acme.lab")
+    );
+}
+
+#[test]
+fn the_guess_is_the_last_resort_and_marked() {
+    let mut driver = Driver::new();
+    let asked = driver.find("acme.lab");
+    driver.error(&asked[0]);
+    let guess = driver.error(&asked[1]);
+    assert_eq!(guess[0].to, jid("wave.acme.lab"));
+    driver.info(&guess[0], &[ns::WAVE]);
+    assert_eq!(driver.found(), ("wave.acme.lab".into(), Software::Legacy, true));
+}
+
+#[test]
+fn b_087_nothing_is_guessed_below_a_top_level_domain() {
+    let mut driver = Driver::new();
+    let asked = driver.find("localhost");
+    driver.error(&asked[0]);
+    assert_eq!(driver.error(&asked[1]), Vec::new());
+    assert!(driver.failed().0.contains("nobody"));
+}
+
+#[test]
+fn b_081_a_flood_of_items_costs_few_questions() {
+    let mut driver = Driver::new();
+    let asked = driver.find("acme.lab");
+    let many: Vec<String> = (0..100_000).map(|n| format!("i{n}.acme.lab")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert!(driver.items(&asked[0], &many).len() < MAX_CANDIDATES);
+}
+
+#[test]
+fn b_085_b_086_only_a_domains_own_answer_makes_an_address_speak_for_it() {
+    let mut driver = Driver::new();
+    // evil.lab says that its service is victim.lab's: that gives victim.lab's address a second domain and evil.lab nothing.
+    let asked = driver.find("evil.lab");
+    driver.error(&asked[1]);
+    let infos = driver.items(&asked[0], &["wave.victim.lab"]);
+    driver.info(&infos[0], &[ns::WAVE]);
+    driver.found();
+    let speaks = |driver: &Driver, from: &str, name: &str| driver.discovery.speaks_for(&jid(from), &domain(name));
+    assert!(speaks(&driver, "wave.victim.lab", "evil.lab"));
+    assert!(!speaks(&driver, "evil.lab", "victim.lab"));
+    assert!(
+        !speaks(&driver, "wave.victim.lab", "victim.lab"),
+        "not before victim.lab itself has said so"
+    );
+    assert!(speaks(&driver, "victim.lab", "victim.lab"));
+    assert!(
+        !speaks(&driver, "somebody@victim.lab", "victim.lab"),
+        "a user is not the server"
+    );
+    let victim = jid("wave.victim.lab");
+    assert_eq!(
+        driver.discovery.domains_of(&victim).collect::<Vec<_>>(),
+        [&domain("evil.lab")]
+    );
+}
+
+#[test]
+fn a_found_service_is_looked_for_again_after_two_hours_and_used_meanwhile() {
+    let mut driver = Driver::new();
+    let asked = driver.find("acme.lab");
+    driver.info(&asked[1], &[ns::WAVE]);
+    driver.found();
+    driver.now = Timestamp(NOW.0 + FOUND_MS + 1);
+    let again = driver.find("acme.lab");
+    assert_eq!((again.len(), driver.found().1), (2, Software::Legacy));
+    driver.info(&again[1], &[ns::WAVE, ns::PRESENCE]);
+    assert_eq!(
+        driver.found().1,
+        Software::Billow {
+            presence: true,
+            digest: false
+        }
+    );
+}
+
+#[test]
+fn a_failure_is_forgotten_when_the_domain_speaks_or_after_five_minutes() {
+    let mut driver = Driver::new();
+    driver.find("acme.lab");
+    driver.tell(Input::Unreachable {
+        host: "acme.lab".into(),
+        reason: "connection refused".into(),
+    });
+    // The guess is another host.
+    driver.tell(Input::Unreachable {
+        host: "wave.acme.lab".into(),
+        reason: "no such name".into(),
+    });
+    assert_eq!(driver.failed().0, "no such name");
+    assert_eq!(driver.tell(Input::Heard(domain("other.lab"))), Vec::new());
+    assert_eq!(driver.tell(Input::Heard(domain("acme.lab"))).len(), 2);
+    driver.tell(Input::Unreachable {
+        host: "acme.lab".into(),
+        reason: "x".into(),
+    });
+    driver.tell(Input::Unreachable {
+        host: "wave.acme.lab".into(),
+        reason: "x".into(),
+    });
+    driver.failed();
+    driver.now = Timestamp(driver.now.0 + FAILED_MS);
+    assert_eq!(driver.find("acme.lab").len(), 2);
+}
