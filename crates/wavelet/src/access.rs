@@ -32,10 +32,13 @@ impl Readers {
     /// Takes note of a delta: the operations as applied, the participants after it, the version after it.
     pub(crate) fn follow(&mut self, ops: &[WaveletOp], participants: &[ParticipantId], resulting: Version) {
         for op in ops {
-            let (WaveletOp::AddParticipant(who) | WaveletOp::RemoveParticipant(who)) = op else { continue };
+            let (WaveletOp::AddParticipant(who) | WaveletOp::RemoveParticipant(who)) = op else {
+                continue;
+            };
             let domain = who.domain();
             let present = participants.iter().any(|one| one.domain() == domain);
-            self.domains.insert(domain, if present { None } else { Some(resulting) });
+            self.domains
+                .insert(domain, if present { None } else { Some(resulting) });
         }
     }
 
@@ -52,13 +55,19 @@ impl Readers {
     /// The version up to which this domain may read, given the newest there is; `None` for a stranger.
     #[must_use]
     pub fn readable(&self, domain: &Domain, newest: Version) -> Option<Version> {
-        self.domains.get(domain).map(|until| until.map_or(newest, |until| until.min(newest)))
+        self.domains
+            .get(domain)
+            .map(|until| until.map_or(newest, |until| until.min(newest)))
     }
 
     /// Whether this domain may read the deltas of `[from, to)`.
     #[must_use]
     pub fn may_read(&self, domain: &Domain, from: Version, to: Version) -> bool {
-        from <= to && self.domains.get(domain).is_some_and(|until| until.is_none_or(|until| to <= until))
+        from <= to
+            && self
+                .domains
+                .get(domain)
+                .is_some_and(|until| until.is_none_or(|until| to <= until))
     }
 
     /// All domains that take part or took part, with the version after their removal.
@@ -69,6 +78,9 @@ impl Readers {
     /// The domains to be told of a delta that results in this version: those that take part after it and those it removed
     /// (protocol.md §6.2). Right for a delta that was just followed.
     pub(crate) fn told_of(&self, resulting: Version) -> impl Iterator<Item = &Domain> {
-        self.domains.iter().filter(move |(_, until)| until.is_none_or(|until| until == resulting)).map(|(domain, _)| domain)
+        self.domains
+            .iter()
+            .filter(move |(_, until)| until.is_none_or(|until| until == resulting))
+            .map(|(domain, _)| domain)
     }
 }

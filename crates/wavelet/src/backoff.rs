@@ -20,7 +20,11 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// `seed` makes the jitter of one wavelet differ from that of others.
     pub(crate) fn new(longest_ms: u64, seed: u64) -> Self {
-        Self { failures: 0, longest_ms, state: seed | 1 }
+        Self {
+            failures: 0,
+            longest_ms,
+            state: seed | 1,
+        }
     }
 
     pub(crate) fn succeeded(&mut self) {

@@ -167,7 +167,10 @@ impl HostedWavelet {
     pub fn load(name: WaveletName, snapshot: Option<&[u8]>, records: Vec<StoredRecord>) -> Result<Self, LoadError> {
         for StoredRecord { record, seal } in &records {
             if let (Origin::Remote { signed }, None) = (&record.origin, seal) {
-                let damaged = |error: DecodeError| LoadError::Record { at: record.applied_at(), reason: error.to_string() };
+                let damaged = |error: DecodeError| LoadError::Record {
+                    at: record.applied_at(),
+                    reason: error.to_string(),
+                };
                 Encoded::<SignedDelta>::decode(signed.clone()).map_err(damaged)?;
             }
         }
@@ -196,17 +199,33 @@ impl HostedWavelet {
     /// Tells the machine something.
     pub fn handle(&mut self, now: Timestamp, input: HostedInput) {
         match input {
-            HostedInput::Submit { ticket, submission, author, version, ops } => {
-                match self.submit(now, ticket, submission, author, version, ops) {
-                    Ok(None) => {}
-                    Ok(Some(applied)) => self.outputs.push_back(HostedOutput::Answer { ticket, outcome: Ok(applied) }),
-                    Err(refusal) => self.outputs.push_back(HostedOutput::Answer { ticket, outcome: Err(refusal) }),
-                }
-            }
+            HostedInput::Submit {
+                ticket,
+                submission,
+                author,
+                version,
+                ops,
+            } => match self.submit(now, ticket, submission, author, version, ops) {
+                Ok(None) => {}
+                Ok(Some(applied)) => self.outputs.push_back(HostedOutput::Answer {
+                    ticket,
+                    outcome: Ok(applied),
+                }),
+                Err(refusal) => self.outputs.push_back(HostedOutput::Answer {
+                    ticket,
+                    outcome: Err(refusal),
+                }),
+            },
             HostedInput::RemoteSubmit { ticket, delta } => match self.submit_signed(now, ticket, delta.into_inner()) {
                 Ok(None) => {}
-                Ok(Some(response)) => self.outputs.push_back(HostedOutput::AnswerRemote { ticket, outcome: Ok(response) }),
-                Err(refusal) => self.outputs.push_back(HostedOutput::AnswerRemote { ticket, outcome: Err(refusal) }),
+                Ok(Some(response)) => self.outputs.push_back(HostedOutput::AnswerRemote {
+                    ticket,
+                    outcome: Ok(response),
+                }),
+                Err(refusal) => self.outputs.push_back(HostedOutput::AnswerRemote {
+                    ticket,
+                    outcome: Err(refusal),
+                }),
             },
             HostedInput::Persisted { upto } => self.persisted(upto),
             HostedInput::PersistFailed => self.fail(),
@@ -259,7 +278,11 @@ impl HostedWavelet {
     #[must_use]
     pub fn deltas(&self, from: Version) -> Option<Vec<Arc<Record>>> {
         let shown = self.log.shown().version();
-        if from > shown { None } else { self.log.records(from, shown) }
+        if from > shown {
+            None
+        } else {
+            self.log.records(from, shown)
+        }
     }
 
     /// The persisted seals from this version on, likewise.
@@ -321,10 +344,21 @@ impl HostedWavelet {
             self.owed.entry(applied_at).or_default().push(ticket);
             return None;
         }
-        Some(self.log.entry(applied_at).map_or(Applied::Before { applied_at }, |entry| Applied::Record(entry.record.clone())))
+        Some(
+            self.log
+                .entry(applied_at)
+                .map_or(Applied::Before { applied_at }, |entry| {
+                    Applied::Record(entry.record.clone())
+                }),
+        )
     }
 
-    fn submit_signed(&mut self, now: Timestamp, ticket: u64, signed: Encoded<SignedDelta>) -> Result<Option<SubmitResponse>, Refusal> {
+    fn submit_signed(
+        &mut self,
+        now: Timestamp,
+        ticket: u64,
+        signed: Encoded<SignedDelta>,
+    ) -> Result<Option<SubmitResponse>, Refusal> {
         if self.failed {
             return Err(Refusal::Unavailable);
         }
@@ -357,27 +391,55 @@ impl HostedWavelet {
     fn apply_signed(&mut self, now: Timestamp, signed: &Encoded<SignedDelta>) -> Result<Arc<Record>, Refusal> {
         check_size(&signed.delta.ops, signed.bytes().len())?;
         let ops = place_signed(&self.log, &signed.delta, &self.legacy)?;
-        let origin = Origin::Remote { signed: signed.bytes().clone() };
+        let origin = Origin::Remote {
+            signed: signed.bytes().clone(),
+        };
         self.apply(now, signed.delta.author.clone(), ops, origin)
     }
 
     /// The same bytes again: the answer is that of the first time, once there is one (protocol.md T21).
     fn answer_signed(&mut self, ticket: u64, mark: SignedMark) -> Option<SubmitResponse> {
-        let SignedMark { applied_at, operations, timestamp, resulting } = mark;
+        let SignedMark {
+            applied_at,
+            operations,
+            timestamp,
+            resulting,
+        } = mark;
         match resulting.filter(|resulting| resulting.version <= self.sealed.version) {
-            Some(resulting) => Some(SubmitResponse { operations_applied: operations, resulting, timestamp }),
+            Some(resulting) => Some(SubmitResponse {
+                operations_applied: operations,
+                resulting,
+                timestamp,
+            }),
             None => {
-                self.owed_remote.entry(applied_at.plus(u64::from(operations))).or_default().push(ticket);
+                self.owed_remote
+                    .entry(applied_at.plus(u64::from(operations)))
+                    .or_default()
+                    .push(ticket);
                 None
             }
         }
     }
 
-    fn apply(&mut self, now: Timestamp, author: ParticipantId, ops: Vec<WaveletOp>, origin: Origin) -> Result<Arc<Record>, Refusal> {
+    fn apply(
+        &mut self,
+        now: Timestamp,
+        author: ParticipantId,
+        ops: Vec<WaveletOp>,
+        origin: Origin,
+    ) -> Result<Arc<Record>, Refusal> {
         let head = self.log.head();
         let timestamp = now.max(head.last_modified());
-        let delta = TransformedDelta { author, applied_at: head.version(), ops, timestamp };
-        let record = self.log.apply(delta, origin).map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
+        let delta = TransformedDelta {
+            author,
+            applied_at: head.version(),
+            ops,
+            timestamp,
+        };
+        let record = self
+            .log
+            .apply(delta, origin)
+            .map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
         self.outputs.push_back(HostedOutput::Persist(record.clone()));
         Ok(record)
     }
@@ -389,7 +451,10 @@ impl HostedWavelet {
         for record in self.log.persisted(upto) {
             self.outputs.push_back(HostedOutput::Show(record.clone()));
             for ticket in self.owed.remove(&record.applied_at()).unwrap_or_default() {
-                self.outputs.push_back(HostedOutput::Answer { ticket, outcome: Ok(Applied::Record(record.clone())) });
+                self.outputs.push_back(HostedOutput::Answer {
+                    ticket,
+                    outcome: Ok(Applied::Record(record.clone())),
+                });
             }
         }
         let shown = self.log.shown().version();
@@ -404,19 +469,31 @@ impl HostedWavelet {
         let host = self.name.host();
         let shared = self.log.readers().domains().any(|(domain, _)| domain != host);
         while self.signing.is_none() && !self.failed {
-            let Some(record) = self.log.unsealed().filter(|record| record.resulting() <= self.log.shown().version()) else { return };
+            let Some(record) = self
+                .log
+                .unsealed()
+                .filter(|record| record.resulting() <= self.log.shown().version())
+            else {
+                return;
+            };
             if !shared && record.applied_at() >= self.seal_until {
                 return;
             }
             match &record.origin {
                 Origin::Local(_) => {
                     let TransformedDelta { author, ops, .. } = record.delta.clone();
-                    let delta = Encoded::new(Delta { target: self.log.chain().clone(), author, ops, address_path: Vec::new() });
+                    let delta = Encoded::new(Delta {
+                        target: self.log.chain().clone(),
+                        author,
+                        ops,
+                        address_path: Vec::new(),
+                    });
                     self.outputs.push_back(HostedOutput::Sign(delta.clone()));
                     self.signing = Some(delta);
                 }
                 Origin::Remote { signed } => {
-                    let signed = Encoded::decode(signed.clone()).expect("it was read when it came, or when it was loaded");
+                    let signed =
+                        Encoded::decode(signed.clone()).expect("it was read when it came, or when it was loaded");
                     self.seal(signed);
                 }
             }
@@ -424,7 +501,11 @@ impl HostedWavelet {
     }
 
     fn signed(&mut self, signed: Encoded<SignedDelta>) {
-        if self.signing.as_ref().is_some_and(|delta| delta.bytes() == signed.delta.bytes()) {
+        if self
+            .signing
+            .as_ref()
+            .is_some_and(|delta| delta.bytes() == signed.delta.bytes())
+        {
             self.signing = None;
             self.seal(signed);
             self.seal_on();
@@ -434,7 +515,10 @@ impl HostedWavelet {
     /// Seals the first unsealed record with its signed delta.
     fn seal(&mut self, signed: Encoded<SignedDelta>) {
         let chain = self.log.chain().clone();
-        let entry = self.log.entry(chain.version).expect("what is being sealed is in memory");
+        let entry = self
+            .log
+            .entry(chain.version)
+            .expect("what is being sealed is in memory");
         let applied = seal_of(&entry.record, signed, chain);
         let (seal, domains) = (Arc::new(applied), entry.domains.clone());
         self.log.seal(seal.clone());
@@ -443,8 +527,14 @@ impl HostedWavelet {
     }
 
     fn seal_persisted(&mut self, upto: Version) {
-        while self.sealing.front().is_some_and(|(seal, _)| seal.resulting.version <= upto) {
-            let Some((seal, domains)) = self.sealing.pop_front() else { return };
+        while self
+            .sealing
+            .front()
+            .is_some_and(|(seal, _)| seal.resulting.version <= upto)
+        {
+            let Some((seal, domains)) = self.sealing.pop_front() else {
+                return;
+            };
             self.sealed = seal.resulting.clone();
             let response = SubmitResponse {
                 operations_applied: seal.applied.operations_applied,
@@ -453,7 +543,10 @@ impl HostedWavelet {
             };
             self.outputs.push_back(HostedOutput::Sealed { seal, domains });
             for ticket in self.owed_remote.remove(&response.resulting.version).unwrap_or_default() {
-                self.outputs.push_back(HostedOutput::AnswerRemote { ticket, outcome: Ok(response.clone()) });
+                self.outputs.push_back(HostedOutput::AnswerRemote {
+                    ticket,
+                    outcome: Ok(response.clone()),
+                });
             }
         }
     }
@@ -462,12 +555,23 @@ impl HostedWavelet {
         self.failed = true;
         self.signing = None;
         self.sealing.clear();
-        self.outputs.retain(|output| matches!(output, HostedOutput::Answer { .. } | HostedOutput::AnswerRemote { .. } | HostedOutput::Show(_)));
+        self.outputs.retain(|output| {
+            matches!(
+                output,
+                HostedOutput::Answer { .. } | HostedOutput::AnswerRemote { .. } | HostedOutput::Show(_)
+            )
+        });
         for ticket in std::mem::take(&mut self.owed).into_values().flatten() {
-            self.outputs.push_back(HostedOutput::Answer { ticket, outcome: Err(Refusal::Unavailable) });
+            self.outputs.push_back(HostedOutput::Answer {
+                ticket,
+                outcome: Err(Refusal::Unavailable),
+            });
         }
         for ticket in std::mem::take(&mut self.owed_remote).into_values().flatten() {
-            self.outputs.push_back(HostedOutput::AnswerRemote { ticket, outcome: Err(Refusal::Unavailable) });
+            self.outputs.push_back(HostedOutput::AnswerRemote {
+                ticket,
+                outcome: Err(Refusal::Unavailable),
+            });
         }
     }
 }
@@ -487,9 +591,10 @@ pub(crate) fn seal_of(record: &Record, signed: Encoded<SignedDelta>, applied_at:
 pub(crate) fn resent(log: &Log, submission: &Submission) -> Result<Option<Version>, Refusal> {
     match log.session(&submission.session) {
         Some(mark) if mark.sequence == submission.sequence => Ok(Some(mark.applied_at)),
-        Some(mark) if mark.sequence > submission.sequence => {
-            log.find(submission).map(|record| Some(record.applied_at())).ok_or(Refusal::OutOfOrder)
-        }
+        Some(mark) if mark.sequence > submission.sequence => log
+            .find(submission)
+            .map(|record| Some(record.applied_at()))
+            .ok_or(Refusal::OutOfOrder),
         _ => Ok(None),
     }
 }

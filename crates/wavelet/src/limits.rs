@@ -70,14 +70,25 @@ pub(crate) fn check_size(ops: &[WaveletOp], encoded_len: usize) -> Result<(), Re
         return Err(Refusal::NoOperations);
     }
     if ops.len() > DELTA_OPS_MAX {
-        return Err(Refusal::TooLarge(format!("a delta has at most {DELTA_OPS_MAX} operations, this one has {}", ops.len())));
+        return Err(Refusal::TooLarge(format!(
+            "a delta has at most {DELTA_OPS_MAX} operations, this one has {}",
+            ops.len()
+        )));
     }
-    let longest = ops.iter().map(|op| doc_op(op).map_or(0, |op| op.components().len())).max().unwrap_or(0);
+    let longest = ops
+        .iter()
+        .map(|op| doc_op(op).map_or(0, |op| op.components().len()))
+        .max()
+        .unwrap_or(0);
     if longest > OP_COMPONENTS_MAX {
-        return Err(Refusal::TooLarge(format!("an operation has at most {OP_COMPONENTS_MAX} components, this one has {longest}")));
+        return Err(Refusal::TooLarge(format!(
+            "an operation has at most {OP_COMPONENTS_MAX} components, this one has {longest}"
+        )));
     }
     if encoded_len > DELTA_BYTES_MAX {
-        return Err(Refusal::TooLarge(format!("a delta has at most {DELTA_BYTES_MAX} bytes, this one has {encoded_len}")));
+        return Err(Refusal::TooLarge(format!(
+            "a delta has at most {DELTA_BYTES_MAX} bytes, this one has {encoded_len}"
+        )));
     }
     Ok(())
 }
@@ -85,10 +96,13 @@ pub(crate) fn check_size(ops: &[WaveletOp], encoded_len: usize) -> Result<(), Re
 /// Whether any text in these operations is beyond U+FFFF, which the reference's servers refuse in `characters`.
 pub(crate) fn has_astral_text(ops: &[WaveletOp]) -> bool {
     let astral = |text: &str| text.chars().any(|c| c > '\u{ffff}');
-    ops.iter().filter_map(doc_op).flat_map(DocOp::components).any(|component| match component {
-        Component::Characters(text) | Component::DeleteCharacters(text) => astral(text),
-        _ => false,
-    })
+    ops.iter()
+        .filter_map(doc_op)
+        .flat_map(DocOp::components)
+        .any(|component| match component {
+            Component::Characters(text) | Component::DeleteCharacters(text) => astral(text),
+            _ => false,
+        })
 }
 
 fn doc_op(op: &WaveletOp) -> Option<&DocOp> {

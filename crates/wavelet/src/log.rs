@@ -9,7 +9,8 @@ use std::sync::Arc;
 use billow_model::transform::{Side, TransformError, transform_delta, transform_delta_like_reference};
 use billow_model::wavelet::ApplyDeltaError;
 use billow_model::{
-    Component, Domain, HashedVersion, HistoryHash, ParticipantId, Timestamp, TransformedDelta, Version, Wavelet, WaveletName, WaveletOp,
+    Component, Domain, HashedVersion, HistoryHash, ParticipantId, Timestamp, TransformedDelta, Version, Wavelet,
+    WaveletName, WaveletOp,
 };
 
 use crate::access::Readers;
@@ -110,7 +111,9 @@ impl Log {
         let mut log = Self::new(name.clone(), keeps_signed);
         if let Some(bytes) = snapshot {
             let snapshot = Snapshot::decode(name, bytes)?;
-            log.base = records.first().map_or(snapshot.wavelet.version(), |first| first.record.applied_at());
+            log.base = records
+                .first()
+                .map_or(snapshot.wavelet.version(), |first| first.record.applied_at());
             log.base_hash = (snapshot.sealed.version == log.base).then(|| snapshot.sealed.hash.clone());
             log.chain = snapshot.sealed;
             log.readers = snapshot.readers;
@@ -121,18 +124,27 @@ impl Log {
         }
         let first_needed = log.shown.version().min(log.chain.version);
         if log.base > first_needed {
-            return Err(LoadError::Gap { expected: first_needed, given: log.base });
+            return Err(LoadError::Gap {
+                expected: first_needed,
+                given: log.base,
+            });
         }
         let mut expected = log.base;
         for stored in records {
             if stored.record.applied_at() != expected {
-                return Err(LoadError::Gap { expected, given: stored.record.applied_at() });
+                return Err(LoadError::Gap {
+                    expected,
+                    given: stored.record.applied_at(),
+                });
             }
             expected = stored.record.resulting();
             log.take_up(stored)?;
         }
         if expected < log.shown.version() {
-            return Err(LoadError::Gap { expected, given: log.shown.version() });
+            return Err(LoadError::Gap {
+                expected,
+                given: log.shown.version(),
+            });
         }
         log.head = log.shown.clone();
         log.trim();
@@ -147,7 +159,11 @@ impl Log {
                 self.base_hash = Some(seal.applied_at.hash.clone());
             }
             let follows = seal.applied_at.version == at && seal.resulting.version == record.resulting();
-            let chained = if at == self.chain.version { seal.applied_at == self.chain } else { at < self.chain.version };
+            let chained = if at == self.chain.version {
+                seal.applied_at == self.chain
+            } else {
+                at < self.chain.version
+            };
             if !follows || !chained {
                 return Err(LoadError::Seal { at });
             }
@@ -157,9 +173,16 @@ impl Log {
         }
         let unsealed_domains = if at < self.shown.version() {
             let resulting = record.resulting();
-            self.readers.domains().filter(|(_, until)| until.is_none_or(|until| until >= resulting)).map(|(domain, _)| domain.clone()).collect()
+            self.readers
+                .domains()
+                .filter(|(_, until)| until.is_none_or(|until| until >= resulting))
+                .map(|(domain, _)| domain.clone())
+                .collect()
         } else {
-            self.shown.apply(&record.delta).map_err(|error| LoadError::Record { at, reason: error.to_string() })?;
+            self.shown.apply(&record.delta).map_err(|error| LoadError::Record {
+                at,
+                reason: error.to_string(),
+            })?;
             self.mark(&record);
             self.follow(&record)
         };
@@ -217,7 +240,9 @@ impl Log {
         if version == self.head.version() {
             return Some(self.entries.len());
         }
-        self.entries.binary_search_by_key(&version, |entry| entry.record.applied_at()).ok()
+        self.entries
+            .binary_search_by_key(&version, |entry| entry.record.applied_at())
+            .ok()
     }
 
     pub(crate) fn entry(&self, version: Version) -> Option<&Entry> {
@@ -226,7 +251,8 @@ impl Log {
 
     /// The entry that results in this version.
     pub(crate) fn entry_before(&self, version: Version) -> Option<&Entry> {
-        self.index(version).and_then(|index| self.entries.get(index.checked_sub(1)?))
+        self.index(version)
+            .and_then(|index| self.entries.get(index.checked_sub(1)?))
     }
 
     /// The hash at a boundary in memory; `None` where it is not one, or is not sealed yet.
@@ -244,27 +270,54 @@ impl Log {
 
     /// The record of a submission, if it is in memory.
     pub(crate) fn find(&self, submission: &Submission) -> Option<&Arc<Record>> {
-        self.entries.iter().rev().map(|entry| &entry.record).find(|record| record.submission() == Some(submission))
+        self.entries
+            .iter()
+            .rev()
+            .map(|entry| &entry.record)
+            .find(|record| record.submission() == Some(submission))
     }
 
     pub(crate) fn records(&self, from: Version, to: Version) -> Option<Vec<Arc<Record>>> {
         let index = self.index(from)?;
-        Some(self.entries.range(index..).map(|entry| &entry.record).take_while(|record| record.resulting() <= to).cloned().collect())
+        Some(
+            self.entries
+                .range(index..)
+                .map(|entry| &entry.record)
+                .take_while(|record| record.resulting() <= to)
+                .cloned()
+                .collect(),
+        )
     }
 
     pub(crate) fn seals(&self, from: Version, to: Version) -> Option<Vec<Arc<Seal>>> {
         let index = self.index(from).filter(|_| from <= to)?;
-        Some(self.entries.range(index..).map_while(|entry| entry.seal.clone()).take_while(|seal| seal.resulting.version <= to).collect())
+        Some(
+            self.entries
+                .range(index..)
+                .map_while(|entry| entry.seal.clone())
+                .take_while(|seal| seal.resulting.version <= to)
+                .collect(),
+        )
     }
 
     /// Carries operations that fit the boundary `from` to the newest version, by the correct rules.
-    pub(crate) fn carry(&self, author: &ParticipantId, ops: Vec<WaveletOp>, from: Version) -> Result<Vec<WaveletOp>, TransformError> {
+    pub(crate) fn carry(
+        &self,
+        author: &ParticipantId,
+        ops: Vec<WaveletOp>,
+        from: Version,
+    ) -> Result<Vec<WaveletOp>, TransformError> {
         let mut ops = ops;
         for entry in self.since(from) {
             let server = &entry.record.delta;
             if meet(&ops, author, &server.ops) {
-                let (client, _) =
-                    transform_delta(Side { author, ops: &ops }, Side { author: &server.author, ops: &server.ops })?;
+                let (client, _) = transform_delta(
+                    Side { author, ops: &ops },
+                    Side {
+                        author: &server.author,
+                        ops: &server.ops,
+                    },
+                )?;
                 ops = client;
             }
         }
@@ -285,7 +338,13 @@ impl Log {
                 return Ok(Carried::Duplicate(entry.record.clone()));
             }
             if meet(&ops, author, &server.ops) {
-                ops = transform_delta_like_reference(Side { author, ops: &ops }, Side { author: &server.author, ops: &server.ops })?;
+                ops = transform_delta_like_reference(
+                    Side { author, ops: &ops },
+                    Side {
+                        author: &server.author,
+                        ops: &server.ops,
+                    },
+                )?;
             }
         }
         Ok(Carried::Ops(ops))
@@ -309,12 +368,18 @@ impl Log {
     pub(crate) fn persisted(&mut self, upto: Version) -> Vec<Arc<Record>> {
         let mut shown = Vec::new();
         while self.shown.version() < upto {
-            let Some(index) = self.index(self.shown.version()) else { break };
-            let Some(record) = self.entries.get(index).map(|entry| entry.record.clone()) else { break };
+            let Some(index) = self.index(self.shown.version()) else {
+                break;
+            };
+            let Some(record) = self.entries.get(index).map(|entry| entry.record.clone()) else {
+                break;
+            };
             if record.resulting() > upto {
                 break;
             }
-            self.shown.apply(&record.delta).expect("a delta that applied to the newest version applies again");
+            self.shown
+                .apply(&record.delta)
+                .expect("a delta that applied to the newest version applies again");
             let domains = self.follow(&record);
             self.entries[index].domains = domains;
             shown.push(record);
@@ -331,7 +396,9 @@ impl Log {
     /// Seals the first record without a seal.
     pub(crate) fn seal(&mut self, seal: Arc<Seal>) {
         assert!(seal.applied_at == self.chain, "a seal continues the chain");
-        let index = self.index(self.chain.version).expect("the record to be sealed is in memory");
+        let index = self
+            .index(self.chain.version)
+            .expect("the record to be sealed is in memory");
         let entry = &mut self.entries[index];
         if let Origin::Remote { signed } = &entry.record.origin
             && let Some(mark) = self.signed.get_mut(&SignedDigest::of(signed))
@@ -347,7 +414,9 @@ impl Log {
 
     /// Puts older records back in front of those in memory. They must reach to the first of them.
     pub(crate) fn extend_back(&mut self, records: Vec<StoredRecord>) -> bool {
-        let contiguous = records.windows(2).all(|pair| pair[0].record.resulting() == pair[1].record.applied_at());
+        let contiguous = records
+            .windows(2)
+            .all(|pair| pair[0].record.resulting() == pair[1].record.applied_at());
         if !contiguous || records.last().is_none_or(|last| last.record.resulting() != self.base) {
             return false;
         }
@@ -356,7 +425,12 @@ impl Log {
             self.base_hash = seal.as_ref().map(|seal| seal.applied_at.hash.clone());
             let bytes = cost(&record, seal.as_deref());
             self.bytes += bytes;
-            self.entries.push_front(Entry { record, seal, domains: Vec::new(), bytes });
+            self.entries.push_front(Entry {
+                record,
+                seal,
+                domains: Vec::new(),
+                bytes,
+            });
         }
         true
     }
@@ -367,8 +441,18 @@ impl Log {
             wavelet: self.shown.clone(),
             sealed: sealed.clone(),
             readers: self.readers.clone(),
-            sessions: self.sessions.iter().filter(|(_, mark)| mark.applied_at < shown).map(|(key, mark)| (key.clone(), *mark)).collect(),
-            signed: self.signed.iter().filter(|(_, mark)| mark.applied_at < shown).map(|(key, mark)| (*key, mark.clone())).collect(),
+            sessions: self
+                .sessions
+                .iter()
+                .filter(|(_, mark)| mark.applied_at < shown)
+                .map(|(key, mark)| (key.clone(), *mark))
+                .collect(),
+            signed: self
+                .signed
+                .iter()
+                .filter(|(_, mark)| mark.applied_at < shown)
+                .map(|(key, mark)| (*key, mark.clone()))
+                .collect(),
             astral: self.astral,
         }
     }
@@ -376,8 +460,13 @@ impl Log {
     fn follow(&mut self, record: &Record) -> Vec<Domain> {
         let host = self.shown.name().host();
         let resulting = record.resulting();
-        self.readers.follow(&record.delta.ops, self.shown.participants(), resulting);
-        self.readers.told_of(resulting).filter(|domain| *domain != host).cloned().collect()
+        self.readers
+            .follow(&record.delta.ops, self.shown.participants(), resulting);
+        self.readers
+            .told_of(resulting)
+            .filter(|domain| *domain != host)
+            .cloned()
+            .collect()
     }
 
     fn mark(&mut self, record: &Record) {
@@ -385,13 +474,24 @@ impl Log {
         let applied_at = record.applied_at();
         match &record.origin {
             Origin::Local(Submission { session, sequence }) => {
-                self.sessions.insert(session.clone(), SessionMark { sequence: *sequence, applied_at });
+                self.sessions.insert(
+                    session.clone(),
+                    SessionMark {
+                        sequence: *sequence,
+                        applied_at,
+                    },
+                );
                 forget_oldest(&mut self.sessions, |mark| mark.applied_at);
             }
             Origin::Remote { .. } if self.keeps_signed == Signed::Forgotten => {}
             Origin::Remote { signed } => {
                 let operations = u32::try_from(record.delta.ops.len()).unwrap_or(u32::MAX);
-                let mark = SignedMark { applied_at, operations, timestamp: record.delta.timestamp, resulting: None };
+                let mark = SignedMark {
+                    applied_at,
+                    operations,
+                    timestamp: record.delta.timestamp,
+                    resulting: None,
+                };
                 self.signed.insert(SignedDigest::of(signed), mark);
                 forget_oldest(&mut self.signed, |mark| mark.applied_at);
             }
@@ -401,7 +501,12 @@ impl Log {
     fn keep(&mut self, record: Arc<Record>, seal: Option<Arc<Seal>>, domains: Vec<Domain>) {
         let bytes = cost(&record, seal.as_deref());
         self.bytes += bytes;
-        self.entries.push_back(Entry { record, seal, domains, bytes });
+        self.entries.push_back(Entry {
+            record,
+            seal,
+            domains,
+            bytes,
+        });
     }
 
     /// Forgets the oldest records beyond the bounds.
@@ -410,7 +515,9 @@ impl Log {
         while let Some(first) = self.entries.front() {
             let resulting = first.record.resulting();
             let far = self.head.version().number() - self.base.number() > KEPT_VERSIONS || self.bytes > KEPT_BYTES;
-            let Some(seal) = first.seal.as_ref().filter(|_| far && resulting <= shown) else { break };
+            let Some(seal) = first.seal.as_ref().filter(|_| far && resulting <= shown) else {
+                break;
+            };
             self.base_hash = Some(seal.resulting.hash.clone());
             self.base = resulting;
             self.bytes -= first.bytes;
@@ -433,15 +540,17 @@ fn forget_oldest<K: Clone + Eq + std::hash::Hash, V>(marks: &mut HashMap<K, V>, 
 /// Whether the server's operations can change the client's, or be in their way (the table of operations.md §7).
 fn meet(client: &[WaveletOp], author: &ParticipantId, server: &[WaveletOp]) -> bool {
     let names = |who: &ParticipantId| {
-        client.iter().any(|op| matches!(op, WaveletOp::AddParticipant(one) | WaveletOp::RemoveParticipant(one) if one == who))
+        client
+            .iter()
+            .any(|op| matches!(op, WaveletOp::AddParticipant(one) | WaveletOp::RemoveParticipant(one) if one == who))
     };
     server.iter().any(|op| match op {
         WaveletOp::NoOp => false,
         WaveletOp::AddParticipant(who) => names(who),
         WaveletOp::RemoveParticipant(who) => who == author || names(who),
-        WaveletOp::MutateDocument { id, .. } => {
-            client.iter().any(|op| matches!(op, WaveletOp::MutateDocument { id: own, .. } if own == id))
-        }
+        WaveletOp::MutateDocument { id, .. } => client
+            .iter()
+            .any(|op| matches!(op, WaveletOp::MutateDocument { id: own, .. } if own == id)),
     })
 }
 

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use billow_model::doc::schema::Schema;
 use billow_model::transform::TransformError;
 use billow_model::{
-    Delta, Document, DocumentId, Domain, HashedVersion, ParticipantId, TransformedDelta, Version, WaveletName, WaveletOp,
+    Delta, Document, DocumentId, Domain, HashedVersion, ParticipantId, TransformedDelta, Version, WaveletName,
+    WaveletOp,
 };
 
 use billow_wire::{AppliedDelta, Encoded, SignedDelta};
@@ -36,7 +37,9 @@ pub(crate) fn place_local(
         return Err(Refusal::UnknownVersion);
     }
     check_boundary(log, version)?;
-    let ops = log.carry(author, ops, version).map_err(|error| not_transformed(author, &error))?;
+    let ops = log
+        .carry(author, ops, version)
+        .map_err(|error| not_transformed(author, &error))?;
     check_schema(log, &ops)?;
     check_growth(log, &ops, legacy)?;
     Ok(ops)
@@ -56,7 +59,9 @@ pub(crate) fn place_signed(log: &Log, delta: &Delta, legacy: &BTreeSet<Domain>) 
     }
     check_target(log, &delta.target)?;
     let author = &delta.author;
-    let ops = log.carry(author, delta.ops.clone(), delta.target.version).map_err(|error| not_transformed(author, &error))?;
+    let ops = log
+        .carry(author, delta.ops.clone(), delta.target.version)
+        .map_err(|error| not_transformed(author, &error))?;
     match log.carry_like_reference(author, delta.ops.clone(), delta.target.version) {
         Ok(Carried::Ops(theirs)) if theirs == ops => {}
         _ => return Err(Refusal::Rebase),
@@ -78,7 +83,11 @@ pub(crate) fn check_target(log: &Log, target: &HashedVersion) -> Result<(), Refu
 fn check_boundary(log: &Log, version: Version) -> Result<(), Refusal> {
     let head = log.head().version();
     let near = version <= head && head.number() - version.number() <= VERSIONS_BEHIND_MAX;
-    if near && log.index(version).is_some() { Ok(()) } else { Err(Refusal::UnknownVersion) }
+    if near && log.index(version).is_some() {
+        Ok(())
+    } else {
+        Err(Refusal::UnknownVersion)
+    }
 }
 
 fn not_transformed(author: &ParticipantId, error: &TransformError) -> Refusal {
@@ -94,15 +103,25 @@ fn check_schema(log: &Log, ops: &[WaveletOp]) -> Result<(), Refusal> {
     let wavelet = log.head();
     let mut changed: BTreeMap<&DocumentId, Document> = BTreeMap::new();
     for (index, op) in ops.iter().enumerate() {
-        let WaveletOp::MutateDocument { id, op } = op else { continue };
+        let WaveletOp::MutateDocument { id, op } = op else {
+            continue;
+        };
         let schema = schema_of(wavelet.name(), id);
         let empty = Document::new();
-        let document = changed.get(id).or_else(|| wavelet.document(id).map(|(document, _)| document)).unwrap_or(&empty);
-        schema.check(document, op).map_err(|error| Refusal::Schema(error.to_string()))?;
-        let again = ops[index + 1..].iter().any(|later| matches!(later, WaveletOp::MutateDocument { id: other, .. } if other == id));
+        let document = changed
+            .get(id)
+            .or_else(|| wavelet.document(id).map(|(document, _)| document))
+            .unwrap_or(&empty);
+        schema
+            .check(document, op)
+            .map_err(|error| Refusal::Schema(error.to_string()))?;
+        let again = ops[index + 1..]
+            .iter()
+            .any(|later| matches!(later, WaveletOp::MutateDocument { id: other, .. } if other == id));
         if again {
             let mut next = document.clone();
-            next.apply(op).map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
+            next.apply(op)
+                .map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
             changed.insert(id, next);
         }
     }
@@ -120,7 +139,9 @@ pub(crate) fn check_growth(log: &Log, ops: &[WaveletOp], legacy: &BTreeSet<Domai
         _ => None,
     });
     if log.head().participants().len() + added.clone().count() > PARTICIPANTS_MAX {
-        return Err(Refusal::TooLarge(format!("a wavelet has at most {PARTICIPANTS_MAX} participants")));
+        return Err(Refusal::TooLarge(format!(
+            "a wavelet has at most {PARTICIPANTS_MAX} participants"
+        )));
     }
     if legacy.is_empty() {
         return Ok(());
@@ -128,7 +149,11 @@ pub(crate) fn check_growth(log: &Log, ops: &[WaveletOp], legacy: &BTreeSet<Domai
     let new_text = has_astral_text(ops);
     let present = log.head().participants().iter().filter(|_| new_text);
     let joining = added.filter(|_| new_text || log.astral());
-    match present.chain(joining).map(ParticipantId::domain).find(|domain| legacy.contains(domain)) {
+    match present
+        .chain(joining)
+        .map(ParticipantId::domain)
+        .find(|domain| legacy.contains(domain))
+    {
         Some(domain) => Err(Refusal::LegacyPeer(domain)),
         None => Ok(()),
     }
@@ -143,16 +168,25 @@ pub(crate) enum Replayed {
 }
 
 /// Computes from an applied delta what its host has computed, exactly as the reference does.
-pub(crate) fn replay(log: &Log, applied: &AppliedDelta, signed: &Encoded<SignedDelta>) -> Result<Replayed, Contradiction> {
+pub(crate) fn replay(
+    log: &Log,
+    applied: &AppliedDelta,
+    signed: &Encoded<SignedDelta>,
+) -> Result<Replayed, Contradiction> {
     const TIME_MAX: i64 = 1 << 52;
     let ours = log.hashed_head().expect("every record of a replica has its seal");
     if applied.applied_at() != ours {
-        return Err(Contradiction::AppliedAt { ours: ours.clone(), theirs: applied.applied_at().clone() });
+        return Err(Contradiction::AppliedAt {
+            ours: ours.clone(),
+            theirs: applied.applied_at().clone(),
+        });
     }
     if !(0..TIME_MAX).contains(&applied.timestamp.0) {
         return Err(Contradiction::Timestamp(applied.timestamp.0));
     }
-    let Delta { target, author, ops, .. } = signed.delta.value().clone();
+    let Delta {
+        target, author, ops, ..
+    } = signed.delta.value().clone();
     if target.version < log.base() {
         return Ok(Replayed::NeedsOlder(target.version));
     }
@@ -162,7 +196,10 @@ pub(crate) fn replay(log: &Log, applied: &AppliedDelta, signed: &Encoded<SignedD
     let ops = match log.carry_like_reference(&author, ops, target.version) {
         Ok(Carried::Ops(ops)) => ops,
         Ok(Carried::Duplicate(record)) => {
-            return Err(Contradiction::DoesNotApply(format!("it repeats the delta at version {}", record.applied_at())));
+            return Err(Contradiction::DoesNotApply(format!(
+                "it repeats the delta at version {}",
+                record.applied_at()
+            )));
         }
         Err(error) => return Err(Contradiction::DoesNotApply(error.to_string())),
     };
@@ -170,5 +207,10 @@ pub(crate) fn replay(log: &Log, applied: &AppliedDelta, signed: &Encoded<SignedD
     if count == 0 || count != theirs {
         return Err(Contradiction::OperationCount { ours: count, theirs });
     }
-    Ok(Replayed::Delta(TransformedDelta { author, applied_at: ours.version, ops, timestamp: applied.timestamp }))
+    Ok(Replayed::Delta(TransformedDelta {
+        author,
+        applied_at: ours.version,
+        ops,
+        timestamp: applied.timestamp,
+    }))
 }

@@ -93,15 +93,34 @@ impl Record {
 
     /// Reads what [`Record::encode_ops`] wrote, with the columns stored beside it.
     pub fn decode(ops: Bytes, timestamp: Timestamp, origin: Origin) -> Result<Self, DecodeError> {
-        let Delta { target, author, ops, .. } = Delta::decode(&ops)?;
-        Ok(Self { delta: TransformedDelta { author, applied_at: target.version, ops, timestamp }, origin })
+        let Delta {
+            target, author, ops, ..
+        } = Delta::decode(&ops)?;
+        Ok(Self {
+            delta: TransformedDelta {
+                author,
+                applied_at: target.version,
+                ops,
+                timestamp,
+            },
+            origin,
+        })
     }
 }
 
 /// Operations as a delta message of no known history.
 pub(crate) fn encode_ops(at: Version, author: &ParticipantId, ops: &[WaveletOp]) -> Bytes {
-    let target = HashedVersion { version: at, hash: HistoryHash::default() };
-    Delta { target, author: author.clone(), ops: ops.to_vec(), address_path: Vec::new() }.encode()
+    let target = HashedVersion {
+        version: at,
+        hash: HistoryHash::default(),
+    };
+    Delta {
+        target,
+        author: author.clone(),
+        ops: ops.to_vec(),
+        address_path: Vec::new(),
+    }
+    .encode()
 }
 
 /// What makes a record part of the history that other servers see.
@@ -120,13 +139,23 @@ impl Seal {
     #[must_use]
     pub fn new(applied_at: HashedVersion, applied: Encoded<AppliedDelta>) -> Self {
         let resulting = applied_at.next(applied.bytes(), u64::from(applied.operations_applied));
-        Self { applied_at, resulting, applied }
+        Self {
+            applied_at,
+            resulting,
+            applied,
+        }
     }
 }
 
 impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Seal({} → {}, {} bytes)", self.applied_at, self.resulting, self.applied.bytes().len())
+        write!(
+            f,
+            "Seal({} → {}, {} bytes)",
+            self.applied_at,
+            self.resulting,
+            self.applied.bytes().len()
+        )
     }
 }
 

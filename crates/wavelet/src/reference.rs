@@ -56,8 +56,15 @@ impl ReferenceHost {
         let ops = place_signed(&self.0, &signed.delta, &BTreeSet::new())?;
         let mut trial = self.0.head().clone();
         let timestamp = trial.last_modified();
-        let delta = TransformedDelta { author: signed.delta.author.clone(), applied_at: trial.version(), ops, timestamp };
-        trial.apply(&delta).map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
+        let delta = TransformedDelta {
+            author: signed.delta.author.clone(),
+            applied_at: trial.version(),
+            ops,
+            timestamp,
+        };
+        trial
+            .apply(&delta)
+            .map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
         Ok(delta.ops)
     }
 
@@ -68,7 +75,9 @@ impl ReferenceHost {
         let participants = self.0.head().participants();
         let empty = self.0.head().version() == Version::ZERO;
         // The reference's hole: with `@host` on the wavelet it lets anybody in, of any domain (protocol.md T16).
-        let open = participants.iter().any(|one| one.name().is_empty() && one.domain() == *self.0.head().name().host());
+        let open = participants
+            .iter()
+            .any(|one| one.name().is_empty() && one.domain() == *self.0.head().name().host());
         if !empty && !open && !may_write(participants, &author) {
             return Err(Refusal::NotParticipant(author));
         }
@@ -80,7 +89,11 @@ impl ReferenceHost {
         }
         check_target(&self.0, &delta.target)?;
         let not_transformed = |error: billow_model::transform::TransformError| Refusal::DoesNotApply(error.to_string());
-        let ops = match self.0.carry_like_reference(&author, delta.ops, delta.target.version).map_err(not_transformed)? {
+        let ops = match self
+            .0
+            .carry_like_reference(&author, delta.ops, delta.target.version)
+            .map_err(not_transformed)?
+        {
             Carried::Ops(ops) => ops,
             Carried::Duplicate(record) => {
                 let entry = self.0.entry(record.applied_at()).expect("the record is in the log");
@@ -88,9 +101,19 @@ impl ReferenceHost {
                 return Ok(Outcome::Duplicate(record, seal));
             }
         };
-        let transformed = TransformedDelta { author, applied_at: self.0.head().version(), ops, timestamp: now };
-        let origin = Origin::Remote { signed: signed.bytes().clone() };
-        let record = self.0.apply(transformed, origin).map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
+        let transformed = TransformedDelta {
+            author,
+            applied_at: self.0.head().version(),
+            ops,
+            timestamp: now,
+        };
+        let origin = Origin::Remote {
+            signed: signed.bytes().clone(),
+        };
+        let record = self
+            .0
+            .apply(transformed, origin)
+            .map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
         let seal = Arc::new(seal_of(&record, signed, self.0.chain().clone()));
         self.0.seal(seal.clone());
         self.0.persisted(record.resulting());
@@ -125,10 +148,17 @@ impl ReferenceReplica {
     pub fn follow(&mut self, applied: Encoded<AppliedDelta>) -> Result<Arc<Record>, Contradiction> {
         let signed = applied.signed.clone();
         let Replayed::Delta(delta) = replay(&self.0, &applied, &signed)? else {
-            return Err(Contradiction::Target { target: signed.delta.target.clone() });
+            return Err(Contradiction::Target {
+                target: signed.delta.target.clone(),
+            });
         };
-        let origin = Origin::Remote { signed: signed.bytes().clone() };
-        let record = self.0.apply(delta, origin).map_err(|error| Contradiction::DoesNotApply(error.to_string()))?;
+        let origin = Origin::Remote {
+            signed: signed.bytes().clone(),
+        };
+        let record = self
+            .0
+            .apply(delta, origin)
+            .map_err(|error| Contradiction::DoesNotApply(error.to_string()))?;
         self.0.seal(Arc::new(Seal::new(self.0.chain().clone(), applied)));
         self.0.persisted(record.resulting());
         Ok(record)

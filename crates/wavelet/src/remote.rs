@@ -362,11 +362,15 @@ impl RemoteWavelet {
         outgoing: Option<Outgoing>,
     ) -> Result<Self, LoadError> {
         if let Some(bare) = records.iter().find(|stored| stored.seal.is_none()) {
-            return Err(LoadError::Seal { at: bare.record.applied_at() });
+            return Err(LoadError::Seal {
+                at: bare.record.applied_at(),
+            });
         }
         let log = Log::load(name, Signed::Forgotten, snapshot, records)?;
         if log.hashed_head().is_none() {
-            return Err(LoadError::Seal { at: log.chain().version });
+            return Err(LoadError::Seal {
+                at: log.chain().version,
+            });
         }
         let mut remote = Self::with_log(log, local, seed);
         remote.outbox.resume(outgoing);
@@ -399,13 +403,17 @@ impl RemoteWavelet {
             RemoteInput::Older { records } => self.older(now, records),
             RemoteInput::Persisted { upto } => self.persisted(upto),
             RemoteInput::PersistFailed => self.fail(),
-            RemoteInput::Submit { ticket, submission, author, version, ops } => {
-                match self.submit(now, ticket, Job::new(submission, author, version, ops)) {
-                    Ok(None) => {}
-                    Ok(Some(applied)) => self.answer(ticket, Ok(applied)),
-                    Err(refusal) => self.answer(ticket, Err(refusal)),
-                }
-            }
+            RemoteInput::Submit {
+                ticket,
+                submission,
+                author,
+                version,
+                ops,
+            } => match self.submit(now, ticket, Job::new(submission, author, version, ops)) {
+                Ok(None) => {}
+                Ok(Some(applied)) => self.answer(ticket, Ok(applied)),
+                Err(refusal) => self.answer(ticket, Err(refusal)),
+            },
             RemoteInput::Signed { delta } => self.signed(delta),
             RemoteInput::OutgoingPersisted => self.outgoing_persisted(now),
             RemoteInput::SubmitAnswered { attempt, outcome } => self.submit_answered(now, attempt, outcome),
@@ -429,7 +437,10 @@ impl RemoteWavelet {
         if self.failed || self.quarantined {
             return None;
         }
-        [self.intake_deadline(), self.outbox.deadline()].into_iter().flatten().min()
+        [self.intake_deadline(), self.outbox.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The wavelet as it is persisted and shown.
@@ -448,7 +459,11 @@ impl RemoteWavelet {
     #[must_use]
     pub fn sealed(&self) -> HashedVersion {
         let version = self.log.shown().version();
-        let hash = self.log.hash(version).expect("the shown version is a sealed boundary in memory").clone();
+        let hash = self
+            .log
+            .hash(version)
+            .expect("the shown version is a sealed boundary in memory")
+            .clone();
         HashedVersion { version, hash }
     }
 
@@ -474,7 +489,11 @@ impl RemoteWavelet {
     #[must_use]
     pub fn deltas(&self, from: Version) -> Option<Vec<Arc<Record>>> {
         let shown = self.log.shown().version();
-        if from > shown { None } else { self.log.records(from, shown) }
+        if from > shown {
+            None
+        } else {
+            self.log.records(from, shown)
+        }
     }
 
     /// Submissions of our users that the host has not yet taken.
@@ -535,7 +554,11 @@ impl RemoteWavelet {
             HostState::Waiting { since, .. } => *since,
             HostState::Reachable => now,
         };
-        self.set_host_state(HostState::Waiting { since, next_try, reason: reason.to_owned() });
+        self.set_host_state(HostState::Waiting {
+            since,
+            next_try,
+            reason: reason.to_owned(),
+        });
     }
 
     fn set_host_state(&mut self, state: HostState) {
@@ -549,7 +572,11 @@ impl RemoteWavelet {
         self.quarantined = true;
         let ours = self.log.chain().clone();
         self.refuse_updates(&UpdateRefusal::Contradiction(contradiction.to_string()));
-        self.outputs.push_back(RemoteOutput::Quarantined(Box::new(Evidence { contradiction, ours, applied })));
+        self.outputs.push_back(RemoteOutput::Quarantined(Box::new(Evidence {
+            contradiction,
+            ours,
+            applied,
+        })));
         self.abandon_submissions(&Refusal::HostRefused(UpdateRefusal::Quarantined.to_string()));
     }
 

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use billow_model::{
-    BlipMetadata, Delta, Document, DocumentId, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, Wavelet, WaveletName,
-    WaveletOp, WaveletParts,
+    BlipMetadata, Delta, Document, DocumentId, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, Wavelet,
+    WaveletName, WaveletOp, WaveletParts,
 };
 use billow_wire::Message as _;
 use bytes::Bytes;
@@ -109,14 +109,22 @@ impl Snapshot {
     pub(crate) fn encode(&self) -> Bytes {
         let wavelet = &self.wavelet;
         let participants = wavelet.participants().iter().cloned().map(WaveletOp::AddParticipant);
-        let documents = wavelet.documents().map(|(id, document, _)| WaveletOp::MutateDocument { id: id.clone(), op: document.to_op() });
+        let documents = wavelet.documents().map(|(id, document, _)| WaveletOp::MutateDocument {
+            id: id.clone(),
+            op: document.to_op(),
+        });
         let ops: Vec<WaveletOp> = participants.chain(documents).collect();
-        let writer: ParticipantId = format!("@{}", wavelet.name().host()).parse().expect("a domain after an @ is an address");
+        let writer: ParticipantId = format!("@{}", wavelet.name().host())
+            .parse()
+            .expect("a domain after an @ is an address");
         SnapshotMessage {
             format: FORMAT,
             version: wavelet.version().number(),
             content: encode_ops(wavelet.version(), &writer, &ops),
-            documents: wavelet.documents().map(|(_, _, metadata)| write_metadata(metadata)).collect(),
+            documents: wavelet
+                .documents()
+                .map(|(_, _, metadata)| write_metadata(metadata))
+                .collect(),
             creator: wavelet.creator().map(ToString::to_string),
             created: wavelet.created().0,
             last_modified: wavelet.last_modified().0,
@@ -125,7 +133,10 @@ impl Snapshot {
             readers: self
                 .readers
                 .domains()
-                .map(|(domain, until)| ReaderMessage { domain: domain.to_string(), until: until.map(Version::number) })
+                .map(|(domain, until)| ReaderMessage {
+                    domain: domain.to_string(),
+                    until: until.map(Version::number),
+                })
                 .collect(),
             sessions: self.sessions.iter().map(write_session).collect(),
             signed: self.signed.iter().map(write_signed).collect(),
@@ -156,12 +167,17 @@ fn read(name: WaveletName, bytes: &[u8]) -> Result<Snapshot, String> {
                 let about = metadata.next().ok_or("a document without metadata")?;
                 documents.insert(id.clone(), read_document(&id, &op, about)?);
             }
-            WaveletOp::RemoveParticipant(_) | WaveletOp::NoOp => return Err("an operation that makes no state".to_owned()),
+            WaveletOp::RemoveParticipant(_) | WaveletOp::NoOp => {
+                return Err("an operation that makes no state".to_owned());
+            }
         }
     }
     let mut readers = Readers::default();
     for reader in message.readers {
-        let domain = reader.domain.parse().map_err(|error: billow_model::ParseIdError| error.to_string())?;
+        let domain = reader
+            .domain
+            .parse()
+            .map_err(|error: billow_model::ParseIdError| error.to_string())?;
         readers.set(domain, reader.until.map(Version::new));
     }
     let parts = WaveletParts {
@@ -174,7 +190,10 @@ fn read(name: WaveletName, bytes: &[u8]) -> Result<Snapshot, String> {
     };
     Ok(Snapshot {
         wavelet: Wavelet::from_parts(name, parts),
-        sealed: HashedVersion { version: Version::new(message.sealed_version), hash: HistoryHash::from_bytes(&message.sealed_hash) },
+        sealed: HashedVersion {
+            version: Version::new(message.sealed_version),
+            hash: HistoryHash::from_bytes(&message.sealed_hash),
+        },
         readers,
         sessions: message.sessions.into_iter().map(read_session).collect(),
         signed: message.signed.into_iter().map(read_signed).collect::<Result<_, _>>()?,
@@ -183,15 +202,24 @@ fn read(name: WaveletName, bytes: &[u8]) -> Result<Snapshot, String> {
 }
 
 fn address(text: &str) -> Result<ParticipantId, String> {
-    text.parse().map_err(|error: billow_model::ParseParticipantError| error.to_string())
+    text.parse()
+        .map_err(|error: billow_model::ParseParticipantError| error.to_string())
 }
 
-fn read_document(id: &DocumentId, op: &billow_model::DocOp, about: DocumentMessage) -> Result<(Document, BlipMetadata), String> {
+fn read_document(
+    id: &DocumentId,
+    op: &billow_model::DocOp,
+    about: DocumentMessage,
+) -> Result<(Document, BlipMetadata), String> {
     let mut document = Document::new();
     document.apply(op).map_err(|error| format!("document {id}: {error}"))?;
     let metadata = BlipMetadata {
         author: address(&about.author)?,
-        contributors: about.contributors.iter().map(|text| address(text)).collect::<Result<_, _>>()?,
+        contributors: about
+            .contributors
+            .iter()
+            .map(|text| address(text))
+            .collect::<Result<_, _>>()?,
         last_modified_version: Version::new(about.last_modified_version),
         last_modified_time: Timestamp(about.last_modified_time),
     };
@@ -208,11 +236,21 @@ fn write_metadata(metadata: &BlipMetadata) -> DocumentMessage {
 }
 
 fn write_session((session, mark): (&Arc<str>, &SessionMark)) -> SessionMessage {
-    SessionMessage { session: session.to_string(), sequence: mark.sequence, applied_at: mark.applied_at.number() }
+    SessionMessage {
+        session: session.to_string(),
+        sequence: mark.sequence,
+        applied_at: mark.applied_at.number(),
+    }
 }
 
 fn read_session(message: SessionMessage) -> (Arc<str>, SessionMark) {
-    (message.session.into(), SessionMark { sequence: message.sequence, applied_at: Version::new(message.applied_at) })
+    (
+        message.session.into(),
+        SessionMark {
+            sequence: message.sequence,
+            applied_at: Version::new(message.applied_at),
+        },
+    )
 }
 
 fn write_signed((digest, mark): (&SignedDigest, &SignedMark)) -> SignedMessage {
@@ -221,15 +259,30 @@ fn write_signed((digest, mark): (&SignedDigest, &SignedMark)) -> SignedMessage {
         applied_at: mark.applied_at.number(),
         operations: mark.operations,
         timestamp: mark.timestamp.0,
-        resulting_hash: mark.resulting.as_ref().map(|resulting| Bytes::copy_from_slice(resulting.hash.as_bytes())),
+        resulting_hash: mark
+            .resulting
+            .as_ref()
+            .map(|resulting| Bytes::copy_from_slice(resulting.hash.as_bytes())),
     }
 }
 
 fn read_signed(message: SignedMessage) -> Result<(SignedDigest, SignedMark), String> {
-    let digest: [u8; 32] = message.digest.as_ref().try_into().map_err(|_| "a digest of another length".to_owned())?;
+    let digest: [u8; 32] = message
+        .digest
+        .as_ref()
+        .try_into()
+        .map_err(|_| "a digest of another length".to_owned())?;
     let applied_at = Version::new(message.applied_at);
     let version = applied_at.plus(u64::from(message.operations));
-    let resulting = message.resulting_hash.map(|hash| HashedVersion { version, hash: HistoryHash::from_bytes(&hash) });
-    let mark = SignedMark { applied_at, operations: message.operations, timestamp: Timestamp(message.timestamp), resulting };
+    let resulting = message.resulting_hash.map(|hash| HashedVersion {
+        version,
+        hash: HistoryHash::from_bytes(&hash),
+    });
+    let mark = SignedMark {
+        applied_at,
+        operations: message.operations,
+        timestamp: Timestamp(message.timestamp),
+        resulting,
+    };
     Ok((SignedDigest::from_bytes(digest), mark))
 }

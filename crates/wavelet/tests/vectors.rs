@@ -1,6 +1,7 @@
 //! The reference's golden vectors that are about whole histories: submissions to a host, and the history hash.
 //!
 //! `BILLOW_VECTORS` names the directory; by default it lies beside the checkout. Prints per file the cases run and passed.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -8,8 +9,8 @@ use std::sync::Arc;
 
 use billow_model::doc::{AnnotationBoundary, AnnotationChange, AttributeChange};
 use billow_model::{
-    Attributes, AttributesUpdate, Component, DocOp, DocumentId, HashedVersion, HistoryHash, Timestamp, Version, Wavelet, WaveletName,
-    WaveletOp,
+    Attributes, AttributesUpdate, Component, DocOp, DocumentId, HashedVersion, HistoryHash, Timestamp, Version,
+    Wavelet, WaveletName, WaveletOp,
 };
 use billow_wavelet::Refusal;
 use billow_wavelet::reference::{Outcome, ReferenceHost, ReferenceReplica};
@@ -24,7 +25,9 @@ fn lines(file: &str) -> Vec<Value> {
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error} (set BILLOW_VECTORS)", path.display()));
     let mut text = String::new();
     if file.ends_with(".gz") {
-        flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+        flate2::read::GzDecoder::new(&bytes[..])
+            .read_to_string(&mut text)
+            .unwrap();
     } else {
         text = String::from_utf8(bytes).unwrap();
     }
@@ -53,13 +56,19 @@ fn bytes(value: &Value) -> Bytes {
 
 fn version(value: &Value) -> HashedVersion {
     let number = value["version"].as_u64().unwrap();
-    HashedVersion { version: Version::new(number), hash: HistoryHash::from_bytes(&bytes(&value["hash"])) }
+    HashedVersion {
+        version: Version::new(number),
+        hash: HistoryHash::from_bytes(&bytes(&value["hash"])),
+    }
 }
 
 fn name(case: &Value) -> WaveletName {
     let zero = String::from_utf8(version(&case["version_zero"]).hash.as_bytes().to_vec()).unwrap();
     WaveletName::from_uri(&zero).unwrap()
 }
+
+/// Key, old value, new value.
+type Change = (Arc<str>, Option<Arc<str>>, Option<Arc<str>>);
 
 fn attributes(value: &Value) -> Attributes {
     Attributes::from_pairs(list(value).iter().map(|pair| (shared(&pair[0]), shared(&pair[1]))))
@@ -68,8 +77,17 @@ fn attributes(value: &Value) -> Attributes {
 fn component(value: &Value) -> Component {
     let (key, value) = value.as_object().unwrap().iter().next().unwrap();
     let element = || (shared(&value["type"]), attributes(&value["attributes"]));
-    let changes = |value: &Value| -> Vec<(Arc<str>, Option<Arc<str>>, Option<Arc<str>>)> {
-        list(value).iter().map(|change| (shared(&change["key"]), optional(&change["old"]), optional(&change["new"]))).collect()
+    let changes = |value: &Value| -> Vec<Change> {
+        list(value)
+            .iter()
+            .map(|change| {
+                (
+                    shared(&change["key"]),
+                    optional(&change["old"]),
+                    optional(&change["new"]),
+                )
+            })
+            .collect()
     };
     match key.as_str() {
         "retain" => Component::Retain(u32::try_from(value.as_u64().unwrap()).unwrap()),
@@ -85,14 +103,23 @@ fn component(value: &Value) -> Component {
             Component::DeleteElementStart { kind, attributes }
         }
         "deleteElementEnd" => Component::DeleteElementEnd,
-        "replaceAttributes" => Component::ReplaceAttributes { old: attributes(&value["old"]), new: attributes(&value["new"]) },
+        "replaceAttributes" => Component::ReplaceAttributes {
+            old: attributes(&value["old"]),
+            new: attributes(&value["new"]),
+        },
         "updateAttributes" => {
-            let changes = changes(value).into_iter().map(|(name, old, new)| AttributeChange { name, old, new }).collect();
+            let changes = changes(value)
+                .into_iter()
+                .map(|(name, old, new)| AttributeChange { name, old, new })
+                .collect();
             Component::UpdateAttributes(AttributesUpdate::from_changes(changes).unwrap())
         }
         "annotationBoundary" => Component::AnnotationBoundary(AnnotationBoundary {
             ends: list(&value["end"]).iter().map(shared).collect(),
-            changes: changes(&value["change"]).into_iter().map(|(key, old, new)| AnnotationChange { key, old, new }).collect(),
+            changes: changes(&value["change"])
+                .into_iter()
+                .map(|(key, old, new)| AnnotationChange { key, old, new })
+                .collect(),
         }),
         other => panic!("no component {other}"),
     }
@@ -118,22 +145,57 @@ fn wavelet_op(value: &Value) -> WaveletOp {
 
 /// Compares a wavelet with the state that the reference's replica ended in.
 fn check_state(wavelet: &Wavelet, end: &Value) -> Result<(), String> {
-    let same = |what: &str, equal: bool| if equal { Ok(()) } else { Err(format!("final {what} differs")) };
+    let same = |what: &str, equal: bool| {
+        if equal {
+            Ok(())
+        } else {
+            Err(format!("final {what} differs"))
+        }
+    };
     let participants: Vec<&str> = wavelet.participants().iter().map(|one| one.as_str()).collect();
-    same("participants", participants == list(&end["participants"]).iter().map(text).collect::<Vec<_>>())?;
-    same("creator", wavelet.creator().map(|one| one.as_str()) == end["creator"].as_str())?;
-    same("creation time", Some(wavelet.created().0) == end["creation_time"].as_i64())?;
-    same("last modified time", Some(wavelet.last_modified().0) == end["last_modified_time"].as_i64())?;
+    same(
+        "participants",
+        participants == list(&end["participants"]).iter().map(text).collect::<Vec<_>>(),
+    )?;
+    same(
+        "creator",
+        wavelet.creator().map(|one| one.as_str()) == end["creator"].as_str(),
+    )?;
+    same(
+        "creation time",
+        Some(wavelet.created().0) == end["creation_time"].as_i64(),
+    )?;
+    same(
+        "last modified time",
+        Some(wavelet.last_modified().0) == end["last_modified_time"].as_i64(),
+    )?;
     let documents = end["documents"].as_object().unwrap();
     same("number of documents", wavelet.documents().count() == documents.len())?;
     for (id, expected) in documents {
-        let (document, about) = wavelet.document(&DocumentId::new(id).unwrap()).ok_or(format!("document {id} is missing"))?;
-        same(&format!("content of {id}"), document.to_op() == doc_op(&expected["content"]))?;
+        let (document, about) = wavelet
+            .document(&DocumentId::new(id).unwrap())
+            .ok_or(format!("document {id} is missing"))?;
+        same(
+            &format!("content of {id}"),
+            document.to_op() == doc_op(&expected["content"]),
+        )?;
         let contributors: Vec<&str> = about.contributors.iter().map(|one| one.as_str()).collect();
-        same(&format!("author of {id}"), about.author.as_str() == text(&expected["author"]))?;
-        same(&format!("contributors of {id}"), contributors == list(&expected["contributors"]).iter().map(text).collect::<Vec<_>>())?;
-        same(&format!("version of {id}"), Some(about.last_modified_version.number()) == expected["last_modified_version"].as_u64())?;
-        same(&format!("time of {id}"), Some(about.last_modified_time.0) == expected["last_modified_time"].as_i64())?;
+        same(
+            &format!("author of {id}"),
+            about.author.as_str() == text(&expected["author"]),
+        )?;
+        same(
+            &format!("contributors of {id}"),
+            contributors == list(&expected["contributors"]).iter().map(text).collect::<Vec<_>>(),
+        )?;
+        same(
+            &format!("version of {id}"),
+            Some(about.last_modified_version.number()) == expected["last_modified_version"].as_u64(),
+        )?;
+        same(
+            &format!("time of {id}"),
+            Some(about.last_modified_time.0) == expected["last_modified_time"].as_i64(),
+        )?;
     }
     Ok(())
 }
@@ -146,10 +208,19 @@ struct Billow {
     refused: usize,
 }
 
-fn check_step(host: &mut ReferenceHost, replica: &mut ReferenceReplica, step: &Value, billow: &mut Billow) -> Result<(), String> {
+fn check_step(
+    host: &mut ReferenceHost,
+    replica: &mut ReferenceReplica,
+    step: &Value,
+    billow: &mut Billow,
+) -> Result<(), String> {
     let outcome = text(&step["outcome"]);
     let Ok(signed) = Encoded::<SignedDelta>::decode(bytes(&step["signed_delta"])) else {
-        return if outcome == "rejected" { Ok(()) } else { Err(format!("does not decode, should be {outcome}")) };
+        return if outcome == "rejected" {
+            Ok(())
+        } else {
+            Err(format!("does not decode, should be {outcome}"))
+        };
     };
     let placed = host.place_like_billow(&signed);
     match &placed {
@@ -159,12 +230,12 @@ fn check_step(host: &mut ReferenceHost, replica: &mut ReferenceReplica, step: &V
     }
     let result = host.submit(signed, Timestamp(step["timestamp"].as_i64().unwrap()));
     match (outcome, result) {
-        ("access_denied", Err(Refusal::NotParticipant(_))) => return Ok(()),
+        ("access_denied", Err(Refusal::NotParticipant(_))) => Ok(()),
         ("rejected", Err(refusal)) if !matches!(refusal, Refusal::NotParticipant(_)) => {
-            return match (placed, refusal) {
+            match (placed, refusal) {
                 (Ok(_), Refusal::LegacyPeer(_)) | (Err(_), _) => Ok(()), // decision 9: without such a peer the text is allowed
                 (Ok(_), refusal) => Err(format!("a Billow host takes what the reference refuses: {refusal}")),
-            };
+            }
         }
         ("applied", Ok(Outcome::Applied(record, seal))) => {
             let expected: Vec<WaveletOp> = list(&step["transformed"]).iter().map(wavelet_op).collect();
@@ -176,15 +247,25 @@ fn check_step(host: &mut ReferenceHost, replica: &mut ReferenceReplica, step: &V
                 && seal.applied_at == version(&step["applied_at"])
                 && seal.resulting == version(&step["resulting"])
                 && Some(record.delta.timestamp.0) == step["application_timestamp"].as_i64();
-            let followed = replica.follow(seal.applied.clone()).map_err(|error| format!("replica: {error}"))?;
+            let followed = replica
+                .follow(seal.applied.clone())
+                .map_err(|error| format!("replica: {error}"))?;
             let agrees = followed.delta == record.delta && replica.version() == host.version();
-            return if same && agrees { Ok(()) } else { Err("applied otherwise than the reference does".to_owned()) };
+            if same && agrees {
+                Ok(())
+            } else {
+                Err("applied otherwise than the reference does".to_owned())
+            }
         }
         ("duplicate", Ok(Outcome::Duplicate(record, seal))) => {
             let same = seal.applied.bytes() == &bytes(&step["applied_delta"])
                 && seal.resulting == version(&step["resulting"])
                 && Some(record.delta.timestamp.0) == step["application_timestamp"].as_i64();
-            return if same { Ok(()) } else { Err("taken for a repetition of another delta".to_owned()) };
+            if same {
+                Ok(())
+            } else {
+                Err("taken for a repetition of another delta".to_owned())
+            }
         }
         (_, result) => Err(format!("expected {outcome}, got {result:?}")),
     }
@@ -200,7 +281,8 @@ fn the_host_and_a_replica_do_what_the_reference_does() {
         let mut check = || -> Result<(), String> {
             for (index, step) in list(&session["steps"]).iter().enumerate() {
                 steps += 1;
-                check_step(&mut host, &mut replica, step, &mut billow).map_err(|error| format!("step {index} ({}): {error}", step["kind"]))?;
+                check_step(&mut host, &mut replica, step, &mut billow)
+                    .map_err(|error| format!("step {index} ({}): {error}", step["kind"]))?;
             }
             if *host.version() != version(&session["final"]["version"]) {
                 return Err("final version differs".to_owned());
@@ -212,8 +294,14 @@ fn the_host_and_a_replica_do_what_the_reference_does() {
             Err(error) => eprintln!("submit {}: {error}", session["id"]),
         }
     }
-    println!("submit.jsonl.gz: {} cases run, {passed} passed ({steps} steps)", sessions.len());
-    println!("  a Billow host: {} applied alike, {} to be made anew, {} refused", billow.applied, billow.rebase, billow.refused);
+    println!(
+        "submit.jsonl.gz: {} cases run, {passed} passed ({steps} steps)",
+        sessions.len()
+    );
+    println!(
+        "  a Billow host: {} applied alike, {} to be made anew, {} refused",
+        billow.applied, billow.rebase, billow.refused
+    );
     assert_eq!(passed, sessions.len());
     assert!(billow.applied > 500 && billow.rebase > 0, "the vectors reach both");
 }

@@ -118,7 +118,11 @@ impl RemoteWavelet {
             return;
         }
         self.host_spoke(now);
-        let needs = deltas.iter().map(|delta| delta.resulting()).max().unwrap_or(Version::ZERO);
+        let needs = deltas
+            .iter()
+            .map(|delta| delta.resulting())
+            .max()
+            .unwrap_or(Version::ZERO);
         self.intake.updates.push(Update { tag, needs });
         if self.intake.updates.len() > UPDATES_MAX {
             self.intake.updates.remove(0);
@@ -134,7 +138,12 @@ impl RemoteWavelet {
         self.send_receipts();
     }
 
-    pub(super) fn history(&mut self, now: Timestamp, request: u64, outcome: Result<Vec<Encoded<AppliedDelta>>, String>) {
+    pub(super) fn history(
+        &mut self,
+        now: Timestamp,
+        request: u64,
+        outcome: Result<Vec<Encoded<AppliedDelta>>, String>,
+    ) {
         if self.intake.request.is_none_or(|(current, _)| current != request) || self.quarantined || self.failed {
             return;
         }
@@ -160,7 +169,9 @@ impl RemoteWavelet {
     }
 
     pub(super) fn verified(&mut self, now: Timestamp, check: u64, outcome: Verification) {
-        let Some((_, version)) = self.intake.checking.take_if(|(current, _)| *current == check) else { return };
+        let Some((_, version)) = self.intake.checking.take_if(|(current, _)| *current == check) else {
+            return;
+        };
         match outcome {
             Verification::Good(signed) => {
                 if let Some(pending) = self.intake.pending.get_mut(&version)
@@ -177,7 +188,9 @@ impl RemoteWavelet {
     }
 
     pub(super) fn signer_fetched(&mut self, now: Timestamp, id: &SignerId, outcome: Result<(), String>) {
-        let Some(fetching) = self.intake.fetching.take_if(|fetching| fetching.id == *id) else { return };
+        let Some(fetching) = self.intake.fetching.take_if(|fetching| fetching.id == *id) else {
+            return;
+        };
         match outcome {
             Ok(()) => self.intake.fetched = Some(fetching.id),
             Err(reason) => self.signer_unknown(now, fetching.delta, reason),
@@ -204,7 +217,13 @@ impl RemoteWavelet {
         if let Some((request, _)) = self.intake.request.filter(|(_, since)| late(*since)) {
             self.history(now, request, Err("no answer to a request for history".to_owned()));
         }
-        if let Some(id) = self.intake.fetching.as_ref().filter(|fetching| late(fetching.since)).map(|fetching| fetching.id.clone()) {
+        if let Some(id) = self
+            .intake
+            .fetching
+            .as_ref()
+            .filter(|fetching| late(fetching.since))
+            .map(|fetching| fetching.id.clone())
+        {
             self.signer_fetched(now, &id, Err("no answer to a request for a signer".to_owned()));
         }
         self.proceed(now);
@@ -222,7 +241,12 @@ impl RemoteWavelet {
             return None;
         }
         let gap = self.intake.admitted && !self.intake.pending.is_empty();
-        let ahead = self.intake.ahead.as_ref().filter(|_| self.intake.admitted).map(|(_, from)| *from);
+        let ahead = self
+            .intake
+            .ahead
+            .as_ref()
+            .filter(|_| self.intake.admitted)
+            .map(|(_, from)| *from);
         let from = if gap { Some(Timestamp(0)) } else { ahead }?;
         Some(self.intake.stalled.as_ref().map_or(from, |stall| stall.until.max(from)))
     }
@@ -248,22 +272,43 @@ impl RemoteWavelet {
         self.intake.pending.clear();
         self.intake.checking = None;
         for update in std::mem::take(&mut self.intake.updates) {
-            self.outputs.push_back(RemoteOutput::Refuse { tag: update.tag, reason: reason.clone() });
+            self.outputs.push_back(RemoteOutput::Refuse {
+                tag: update.tag,
+                reason: reason.clone(),
+            });
         }
     }
 
     fn keep(&mut self, applied: Encoded<AppliedDelta>, tag: Option<u64>) {
         let version = applied.applied_at().version;
         if version >= self.log.head().version() {
-            self.intake.pending.entry(version).or_insert(Pending { applied, verified: None, tag });
+            self.intake.pending.entry(version).or_insert(Pending {
+                applied,
+                verified: None,
+                tag,
+            });
         }
     }
 
     /// Drops the deltas farthest ahead of the gap; the history will bring them again.
     fn drop_farthest(&mut self) {
-        while self.intake.pending.values().filter(|pending| pending.tag.is_some()).count() > PENDING_MAX {
-            let farthest = self.intake.pending.iter().rev().find(|(_, pending)| pending.tag.is_some());
-            let Some((version, tag)) = farthest.map(|(version, pending)| (*version, pending.tag)) else { return };
+        while self
+            .intake
+            .pending
+            .values()
+            .filter(|pending| pending.tag.is_some())
+            .count()
+            > PENDING_MAX
+        {
+            let farthest = self
+                .intake
+                .pending
+                .iter()
+                .rev()
+                .find(|(_, pending)| pending.tag.is_some());
+            let Some((version, tag)) = farthest.map(|(version, pending)| (*version, pending.tag)) else {
+                return;
+            };
             self.intake.pending.remove(&version);
             self.refuse_update(tag, &UpdateRefusal::TooManyPending);
         }
@@ -274,7 +319,10 @@ impl RemoteWavelet {
         self.intake.updates.retain(|update| {
             let refused = Some(update.tag) == tag;
             if refused {
-                outputs.push_back(RemoteOutput::Refuse { tag: update.tag, reason: reason.clone() });
+                outputs.push_back(RemoteOutput::Refuse {
+                    tag: update.tag,
+                    reason: reason.clone(),
+                });
             }
             !refused
         });
@@ -284,7 +332,9 @@ impl RemoteWavelet {
         let CommitNotice { version, hash, digest } = commit;
         let head = self.log.head();
         let documents_differ = head.version() == version && digest.is_some_and(|digest| digest != head.digest());
-        let history_differs = hash.as_ref().is_some_and(|theirs| self.log.hash(version).is_some_and(|ours| ours != theirs));
+        let history_differs = hash
+            .as_ref()
+            .is_some_and(|theirs| self.log.hash(version).is_some_and(|ours| ours != theirs));
         if documents_differ || history_differs {
             self.quarantine(Contradiction::Committed(version), bytes::Bytes::new());
         } else if let Some(hash) = hash.filter(|_| version.number() <= VERSION_MAX) {
@@ -293,7 +343,11 @@ impl RemoteWavelet {
     }
 
     fn look_ahead(&mut self, version: HashedVersion, from: Timestamp) {
-        let known = self.intake.ahead.as_ref().map_or(self.log.head().version(), |(ahead, _)| ahead.version);
+        let known = self
+            .intake
+            .ahead
+            .as_ref()
+            .map_or(self.log.head().version(), |(ahead, _)| ahead.version);
         if version.version > known {
             self.intake.ahead = Some((version, from));
         }
@@ -337,8 +391,13 @@ impl RemoteWavelet {
 
     /// A wavelet is taken in only for a verified delta that adds a user of ours (hardening.md R-10).
     fn check_admission(&mut self, now: Timestamp) {
-        let adds_ours = |op: &WaveletOp| matches!(op, WaveletOp::AddParticipant(who) if self.local.contains(&who.domain()));
-        let invitation = self.intake.pending.iter().find(|(_, pending)| pending.applied.signed.delta.ops.iter().any(adds_ours));
+        let adds_ours =
+            |op: &WaveletOp| matches!(op, WaveletOp::AddParticipant(who) if self.local.contains(&who.domain()));
+        let invitation = self
+            .intake
+            .pending
+            .iter()
+            .find(|(_, pending)| pending.applied.signed.delta.ops.iter().any(adds_ours));
         match invitation.map(|(version, _)| *version) {
             Some(version) => self.verify(now, version),
             None => {
@@ -349,12 +408,18 @@ impl RemoteWavelet {
     }
 
     fn verify(&mut self, now: Timestamp, version: Version) {
-        let Some(pending) = self.intake.pending.get(&version) else { return };
+        let Some(pending) = self.intake.pending.get(&version) else {
+            return;
+        };
         self.intake.checks += 1;
         let check = self.intake.checks;
         self.intake.checking = Some((check, version));
         let at = pending.applied.timestamp.min(now);
-        self.outputs.push_back(RemoteOutput::Verify { check, delta: pending.applied.signed.clone(), at });
+        self.outputs.push_back(RemoteOutput::Verify {
+            check,
+            delta: pending.applied.signed.clone(),
+            at,
+        });
     }
 
     fn fetch_signer(&mut self, now: Timestamp, id: SignerId, version: Version) {
@@ -362,10 +427,16 @@ impl RemoteWavelet {
             self.signer_unknown(now, version, "its chain does not help".to_owned());
             return;
         }
-        let Some(pending) = self.intake.pending.get(&version) else { return };
+        let Some(pending) = self.intake.pending.get(&version) else {
+            return;
+        };
         let at = resulting(&pending.applied);
         let time = pending.applied.timestamp.min(now);
-        self.intake.fetching = Some(Fetching { id: id.clone(), delta: version, since: now });
+        self.intake.fetching = Some(Fetching {
+            id: id.clone(),
+            delta: version,
+            since: now,
+        });
         self.outputs.push_back(RemoteOutput::FetchSigner { id, at, time });
     }
 
@@ -381,7 +452,9 @@ impl RemoteWavelet {
     }
 
     fn drop_pending(&mut self, now: Timestamp, version: Version, reason: &UpdateRefusal) {
-        let Some(pending) = self.intake.pending.remove(&version) else { return };
+        let Some(pending) = self.intake.pending.remove(&version) else {
+            return;
+        };
         match pending.tag {
             Some(tag) => self.refuse_update(Some(tag), reason),
             None => {
@@ -396,44 +469,83 @@ impl RemoteWavelet {
         if self.intake.request.is_some() || stalled {
             return;
         }
-        let from = self.log.hashed_head().expect("every record of a replica has its seal").clone();
+        let from = self
+            .log
+            .hashed_head()
+            .expect("every record of a replica has its seal")
+            .clone();
         self.look_ahead(to.clone(), now);
         self.intake.stalled = None;
         self.intake.requests += 1;
         let request = self.intake.requests;
         self.intake.request = Some((request, now));
-        self.outputs.push_back(RemoteOutput::FetchHistory { request, from, to, limit: HISTORY_BYTES });
+        self.outputs.push_back(RemoteOutput::FetchHistory {
+            request,
+            from,
+            to,
+            limit: HISTORY_BYTES,
+        });
     }
 
     /// Applies the verified delta that is next in the history.
     fn apply(&mut self, now: Timestamp, version: Version) {
-        let Some(Pending { applied, verified: Some(signed), tag }) = self.intake.pending.remove(&version) else { return };
+        let Some(Pending {
+            applied,
+            verified: Some(signed),
+            tag,
+        }) = self.intake.pending.remove(&version)
+        else {
+            return;
+        };
         let delta = match replay(&self.log, &applied, signed.get()) {
             Ok(Replayed::Delta(delta)) => delta,
             Ok(Replayed::NeedsOlder(from)) => {
                 self.intake.loading_older = true;
-                self.outputs.push_back(RemoteOutput::LoadOlder { from, to: self.log.base() });
-                self.intake.pending.insert(version, Pending { applied, verified: Some(signed), tag });
+                self.outputs.push_back(RemoteOutput::LoadOlder {
+                    from,
+                    to: self.log.base(),
+                });
+                self.intake.pending.insert(
+                    version,
+                    Pending {
+                        applied,
+                        verified: Some(signed),
+                        tag,
+                    },
+                );
                 return;
             }
             Err(contradiction) => return self.quarantine(contradiction, applied.bytes().clone()),
         };
         let own = self.outbox.recognise(signed.get());
-        let origin = own.clone().map_or_else(|| Origin::Remote { signed: signed.get().bytes().clone() }, Origin::Local);
+        let origin = own.clone().map_or_else(
+            || Origin::Remote {
+                signed: signed.get().bytes().clone(),
+            },
+            Origin::Local,
+        );
         let record = match self.log.apply(delta, origin) {
             Ok(record) => record,
-            Err(error) => return self.quarantine(Contradiction::DoesNotApply(error.to_string()), applied.bytes().clone()),
+            Err(error) => {
+                return self.quarantine(Contradiction::DoesNotApply(error.to_string()), applied.bytes().clone());
+            }
         };
         let seal = Arc::new(Seal::new(self.log.chain().clone(), applied));
         self.log.seal(seal.clone());
         self.intake.backoff.succeeded();
         self.intake.stalled = None;
-        self.outputs.push_back(RemoteOutput::Persist { record: record.clone(), seal, outgoing: own.clone() });
+        self.outputs.push_back(RemoteOutput::Persist {
+            record: record.clone(),
+            seal,
+            outgoing: own.clone(),
+        });
         self.outbox_followed(now, &record, own.is_some());
     }
 }
 
 /// The hashed version that an applied delta claims to lead to.
 fn resulting(applied: &Encoded<AppliedDelta>) -> HashedVersion {
-    applied.applied_at().next(applied.bytes(), u64::from(applied.operations_applied))
+    applied
+        .applied_at()
+        .next(applied.bytes(), u64::from(applied.operations_applied))
 }

@@ -74,21 +74,43 @@ pub(super) struct Outbox {
 
 impl Job {
     pub(super) fn new(submission: Submission, author: ParticipantId, version: Version, ops: Vec<WaveletOp>) -> Self {
-        Self { tickets: Vec::new(), submission, author, version, ops, rebases: 0 }
+        Self {
+            tickets: Vec::new(),
+            submission,
+            author,
+            version,
+            ops,
+            rebases: 0,
+        }
     }
 }
 
 impl Outbox {
     pub(super) fn new(seed: u64) -> Self {
-        Self { queue: VecDeque::new(), flight: None, owed: BTreeMap::new(), attempts: 0, backoff: Backoff::new(SUBMISSION_MS, seed) }
+        Self {
+            queue: VecDeque::new(),
+            flight: None,
+            owed: BTreeMap::new(),
+            attempts: 0,
+            backoff: Backoff::new(SUBMISSION_MS, seed),
+        }
     }
 
     /// Takes up what was on its way before a restart: it is sent again at once.
     pub(super) fn resume(&mut self, outgoing: Option<Outgoing>) {
         self.flight = outgoing.map(|Outgoing { submission, signed }| {
-            let Delta { target, author, ops, .. } = signed.delta.value().clone();
+            let Delta {
+                target, author, ops, ..
+            } = signed.delta.value().clone();
             let job = Job::new(submission, author, target.version, ops);
-            Flight { job, signed: Some(signed), stage: Stage::Again { at: Timestamp(0), silent: true } }
+            Flight {
+                job,
+                signed: Some(signed),
+                stage: Stage::Again {
+                    at: Timestamp(0),
+                    silent: true,
+                },
+            }
         });
     }
 
@@ -104,13 +126,21 @@ impl Outbox {
     pub(super) fn all_tickets(&mut self) -> Vec<u64> {
         let jobs = self.queue.drain(..).chain(self.flight.take().map(|flight| flight.job));
         let waiting: Vec<u64> = jobs.flat_map(|job| job.tickets).collect();
-        std::mem::take(&mut self.owed).into_values().flatten().chain(waiting).collect()
+        std::mem::take(&mut self.owed)
+            .into_values()
+            .flatten()
+            .chain(waiting)
+            .collect()
     }
 
     /// The submission in flight, if this is its signed delta.
     pub(super) fn recognise(&self, signed: &Encoded<SignedDelta>) -> Option<Submission> {
         let own = |flight: &&Flight| flight.signed.as_ref().is_some_and(|own| own.bytes() == signed.bytes());
-        let flight = self.flight.as_ref().filter(own).filter(|flight| !matches!(flight.stage, Stage::Dropping(_)))?;
+        let flight = self
+            .flight
+            .as_ref()
+            .filter(own)
+            .filter(|flight| !matches!(flight.stage, Stage::Dropping(_)))?;
         Some(flight.job.submission.clone())
     }
 
@@ -125,7 +155,10 @@ impl Outbox {
 
     fn waiting(&mut self, submission: &Submission) -> Option<&mut Job> {
         let flight = self.flight.as_mut().map(|flight| &mut flight.job);
-        flight.into_iter().chain(&mut self.queue).find(|job| job.submission == *submission)
+        flight
+            .into_iter()
+            .chain(&mut self.queue)
+            .find(|job| job.submission == *submission)
     }
 }
 
@@ -153,12 +186,20 @@ impl RemoteWavelet {
             self.outbox.owed.entry(applied_at).or_default().push(ticket);
             return None;
         }
-        Some(self.log.entry(applied_at).map_or(Applied::Before { applied_at }, |entry| Applied::Record(entry.record.clone())))
+        Some(
+            self.log
+                .entry(applied_at)
+                .map_or(Applied::Before { applied_at }, |entry| {
+                    Applied::Record(entry.record.clone())
+                }),
+        )
     }
 
     fn check_submission(&self, job: &Job) -> Result<(), Refusal> {
         if self.quarantined {
-            return Err(Refusal::HostRefused("the wavelet is in quarantine: its host contradicts itself".to_owned()));
+            return Err(Refusal::HostRefused(
+                "the wavelet is in quarantine: its host contradicts itself".to_owned(),
+            ));
         }
         if self.outbox.queue.len() >= QUEUE_MAX {
             return Err(Refusal::Unavailable);
@@ -179,27 +220,48 @@ impl RemoteWavelet {
     /// Starts the next submission if none is in flight.
     fn launch_next(&mut self, now: Timestamp) {
         while self.outbox.flight.is_none() && !self.quarantined && !self.failed {
-            let Some(job) = self.outbox.queue.pop_front() else { return };
+            let Some(job) = self.outbox.queue.pop_front() else {
+                return;
+            };
             self.launch(now, job, false);
         }
     }
 
     /// Carries a job to the newest version and has it signed. `stored`: an earlier form of it is on disk.
     fn launch(&mut self, now: Timestamp, job: Job, stored: bool) {
-        let head = self.log.hashed_head().expect("every record of a replica has its seal").clone();
+        let head = self
+            .log
+            .hashed_head()
+            .expect("every record of a replica has its seal")
+            .clone();
         let carried = if self.log.index(job.version).is_none() {
             Err(Refusal::UnknownVersion)
         } else if !may_write(self.log.head().participants(), &job.author) {
             Err(Refusal::NotParticipant(job.author.clone()))
         } else {
-            self.log.carry(&job.author, job.ops.clone(), job.version).map_err(|error| Refusal::DoesNotApply(error.to_string()))
+            self.log
+                .carry(&job.author, job.ops.clone(), job.version)
+                .map_err(|error| Refusal::DoesNotApply(error.to_string()))
         };
         match carried {
             Ok(ops) => {
-                let delta = Encoded::new(Delta { target: head.clone(), author: job.author.clone(), ops: ops.clone(), address_path: Vec::new() });
-                let job = Job { version: head.version, ops, ..job };
+                let delta = Encoded::new(Delta {
+                    target: head.clone(),
+                    author: job.author.clone(),
+                    ops: ops.clone(),
+                    address_path: Vec::new(),
+                });
+                let job = Job {
+                    version: head.version,
+                    ops,
+                    ..job
+                };
                 self.outputs.push_back(RemoteOutput::Sign(delta.clone()));
-                self.outbox.flight = Some(Flight { job, signed: None, stage: Stage::Signing(delta) });
+                self.outbox.flight = Some(Flight {
+                    job,
+                    signed: None,
+                    stage: Stage::Signing(delta),
+                });
             }
             Err(refusal) => self.refuse(now, job, stored, &refusal),
         }
@@ -217,8 +279,13 @@ impl RemoteWavelet {
 
     /// Settles a submission that is on disk: with the version it is applied at, or a refusal.
     fn drop_outgoing(&mut self, job: Job, outcome: Result<Version, Refusal>) {
-        self.outputs.push_back(RemoteOutput::DropOutgoing(job.submission.clone()));
-        self.outbox.flight = Some(Flight { job, signed: None, stage: Stage::Dropping(outcome) });
+        self.outputs
+            .push_back(RemoteOutput::DropOutgoing(job.submission.clone()));
+        self.outbox.flight = Some(Flight {
+            job,
+            signed: None,
+            stage: Stage::Dropping(outcome),
+        });
     }
 
     pub(super) fn signed(&mut self, signed: Encoded<SignedDelta>) {
@@ -228,16 +295,29 @@ impl RemoteWavelet {
             flight.signed = Some(signed.clone());
             flight.stage = Stage::Storing;
             let submission = flight.job.submission.clone();
-            self.outputs.push_back(RemoteOutput::PersistOutgoing(Outgoing { submission, signed }));
+            self.outputs
+                .push_back(RemoteOutput::PersistOutgoing(Outgoing { submission, signed }));
         }
     }
 
     pub(super) fn outgoing_persisted(&mut self, now: Timestamp) {
-        if self.outbox.flight.as_ref().is_some_and(|flight| matches!(flight.stage, Stage::Storing)) {
+        if self
+            .outbox
+            .flight
+            .as_ref()
+            .is_some_and(|flight| matches!(flight.stage, Stage::Storing))
+        {
             self.send(now);
         }
         let dropping = |flight: &mut Flight| matches!(flight.stage, Stage::Dropping(_));
-        let Some(Flight { job, stage: Stage::Dropping(outcome), .. }) = self.outbox.flight.take_if(dropping) else { return };
+        let Some(Flight {
+            job,
+            stage: Stage::Dropping(outcome),
+            ..
+        }) = self.outbox.flight.take_if(dropping)
+        else {
+            return;
+        };
         for ticket in job.tickets {
             match outcome.clone() {
                 Err(refusal) => self.answer(ticket, Err(refusal)),
@@ -261,9 +341,17 @@ impl RemoteWavelet {
         self.outputs.push_back(RemoteOutput::Submit { attempt, delta });
     }
 
-    pub(super) fn submit_answered(&mut self, now: Timestamp, attempt: u64, outcome: Result<SubmitResponse, SubmitFailure>) {
-        let current = |flight: &mut Flight| matches!(flight.stage, Stage::Sending { attempt: sent, .. } if sent == attempt);
-        let Some(mut flight) = self.outbox.flight.take_if(current) else { return };
+    pub(super) fn submit_answered(
+        &mut self,
+        now: Timestamp,
+        attempt: u64,
+        outcome: Result<SubmitResponse, SubmitFailure>,
+    ) {
+        let current =
+            |flight: &mut Flight| matches!(flight.stage, Stage::Sending { attempt: sent, .. } if sent == attempt);
+        let Some(mut flight) = self.outbox.flight.take_if(current) else {
+            return;
+        };
         match outcome {
             Ok(response) => {
                 self.outbox.backoff.succeeded();
@@ -303,7 +391,14 @@ impl RemoteWavelet {
     fn rebase(&mut self, now: Timestamp) {
         let head = self.log.head().version();
         let newer = |flight: &mut Flight| matches!(flight.stage, Stage::News { .. }) && head > flight.job.version;
-        let Some(Flight { job, stage: Stage::News { reason, .. }, .. }) = self.outbox.flight.take_if(newer) else { return };
+        let Some(Flight {
+            job,
+            stage: Stage::News { reason, .. },
+            ..
+        }) = self.outbox.flight.take_if(newer)
+        else {
+            return;
+        };
         if job.rebases >= REBASES_MAX {
             self.refuse(now, job, true, &Refusal::HostRefused(reason));
         } else {
@@ -316,7 +411,11 @@ impl RemoteWavelet {
     pub(super) fn outbox_followed(&mut self, now: Timestamp, record: &Record, own: bool) {
         if own {
             if let Some(flight) = self.outbox.flight.take() {
-                self.outbox.owed.entry(record.applied_at()).or_default().extend(flight.job.tickets);
+                self.outbox
+                    .owed
+                    .entry(record.applied_at())
+                    .or_default()
+                    .extend(flight.job.tickets);
                 self.outbox.backoff.succeeded();
             }
             self.launch_next(now);
@@ -330,16 +429,36 @@ impl RemoteWavelet {
     /// operations, and answer with that one (operations.md §8). Then ours never comes, and that one is the answer.
     fn settle_echo(&mut self) {
         let head = self.log.head().version();
-        let passed = |flight: &mut Flight| matches!(&flight.stage, Stage::Echo(response) if response.resulting.version <= head);
-        let Some(Flight { job, stage: Stage::Echo(response), .. }) = self.outbox.flight.take_if(passed) else { return };
+        let passed =
+            |flight: &mut Flight| matches!(&flight.stage, Stage::Echo(response) if response.resulting.version <= head);
+        let Some(Flight {
+            job,
+            stage: Stage::Echo(response),
+            ..
+        }) = self.outbox.flight.take_if(passed)
+        else {
+            return;
+        };
         let resulting = response.resulting.version;
-        let before = Version::new(resulting.number().saturating_sub(u64::from(response.operations_applied)));
-        let applied_at = self.log.entry_before(resulting).map_or(before, |entry| entry.record.applied_at());
+        let before = Version::new(
+            resulting
+                .number()
+                .saturating_sub(u64::from(response.operations_applied)),
+        );
+        let applied_at = self
+            .log
+            .entry_before(resulting)
+            .map_or(before, |entry| entry.record.applied_at());
         self.drop_outgoing(job, Ok(applied_at));
     }
 
     pub(super) fn host_spoke_to_outbox(&mut self, now: Timestamp) {
-        if self.outbox.flight.as_ref().is_some_and(|flight| matches!(flight.stage, Stage::Again { silent: true, .. })) {
+        if self
+            .outbox
+            .flight
+            .as_ref()
+            .is_some_and(|flight| matches!(flight.stage, Stage::Again { silent: true, .. }))
+        {
             self.send(now);
         }
     }
@@ -369,9 +488,14 @@ impl RemoteWavelet {
     pub(super) fn abandon_submissions(&mut self, refusal: &Refusal) {
         let flight = self.outbox.flight.take();
         if let Some(signed) = flight.as_ref().filter(|flight| flight.signed.is_some()) {
-            self.outputs.push_back(RemoteOutput::DropOutgoing(signed.job.submission.clone()));
+            self.outputs
+                .push_back(RemoteOutput::DropOutgoing(signed.job.submission.clone()));
         }
-        let jobs: Vec<Job> = flight.map(|flight| flight.job).into_iter().chain(self.outbox.queue.drain(..)).collect();
+        let jobs: Vec<Job> = flight
+            .map(|flight| flight.job)
+            .into_iter()
+            .chain(self.outbox.queue.drain(..))
+            .collect();
         for ticket in jobs.into_iter().flat_map(|job| job.tickets) {
             self.answer(ticket, Err(refusal.clone()));
         }

@@ -1,1 +1,535 @@
+//! The hosted wavelet alone.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use billow_model::{
+    Component, Delta, DocOp, DocumentId, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, WaveletOp,
+};
+use billow_signing::Verified;
+use billow_wavelet::hosted::Applied;
+use billow_wavelet::{HostedInput, HostedOutput, HostedWavelet, Record, Refusal, Seal, StoredRecord, Submission};
+use billow_wire::exchange::SubmitResponse;
+use billow_wire::{Encoded, SignedDelta};
+
+use crate::lab::{START, address, domain, keys, name, notes, verifier};
+
+const NOW: Timestamp = Timestamp(START);
+
+/// A machine whose driver does at once what it is asked, and keeps what came out.
+pub(crate) struct Host {
+    pub(crate) machine: HostedWavelet,
+    pub(crate) records: Vec<StoredRecord>,
+    pub(crate) shown: Vec<Arc<Record>>,
+    pub(crate) sealed: Vec<(Arc<Seal>, Vec<String>)>,
+    pub(crate) answers: Vec<(u64, Result<Applied, Refusal>)>,
+    pub(crate) remote_answers: Vec<(u64, Result<SubmitResponse, Refusal>)>,
+}
+
+impl Host {
+    fn empty() -> Self {
+        let machine = HostedWavelet::new(name());
+        Self {
+            machine,
+            records: vec![],
+            shown: vec![],
+            sealed: vec![],
+            answers: vec![],
+            remote_answers: vec![],
+        }
+    }
+
+    /// A wavelet with these participants, the first its creator.
+    pub(crate) fn with(participants: &[&str]) -> Self {
+        let mut host = Self::empty();
+        let ops = participants
+            .iter()
+            .map(|who| WaveletOp::AddParticipant(address(who)))
+            .collect();
+        host.submit(0, ("s", 1), participants[0], 0, ops);
+        host.drive();
+        host
+    }
+
+    pub(crate) fn submit(
+        &mut self,
+        ticket: u64,
+        submission: (&str, u64),
+        author: &str,
+        version: u64,
+        ops: Vec<WaveletOp>,
+    ) {
+        let submission = Submission {
+            session: submission.0.into(),
+            sequence: submission.1,
+        };
+        let version = Version::new(version);
+        self.machine.handle(
+            NOW,
+            HostedInput::Submit {
+                ticket,
+                submission,
+                author: address(author),
+                version,
+                ops,
+            },
+        );
+    }
+
+    fn submit_signed(&mut self, ticket: u64, delta: Verified<Encoded<SignedDelta>>) {
+        self.machine.handle(NOW, HostedInput::RemoteSubmit { ticket, delta });
+    }
+
+    pub(crate) fn drive(&mut self) {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                HostedOutput::Persist(record) => {
+                    let upto = record.resulting();
+                    self.records.push(StoredRecord { record, seal: None });
+                    self.machine.handle(NOW, HostedInput::Persisted { upto });
+                }
+                HostedOutput::PersistSeal(seal) => {
+                    let upto = seal.resulting.version;
+                    let stored = self
+                        .records
+                        .iter_mut()
+                        .find(|stored| stored.record.applied_at() == seal.applied_at.version);
+                    stored.unwrap().seal = Some(seal);
+                    self.machine.handle(NOW, HostedInput::SealPersisted { upto });
+                }
+                HostedOutput::Sign(delta) => {
+                    let delta = keys().signers[0].sign(delta).unwrap();
+                    self.machine.handle(NOW, HostedInput::Signed { delta });
+                }
+                HostedOutput::Show(record) => self.shown.push(record),
+                HostedOutput::Sealed { seal, domains } => {
+                    self.sealed
+                        .push((seal, domains.iter().map(ToString::to_string).collect()));
+                }
+                HostedOutput::Answer { ticket, outcome } => self.answers.push((ticket, outcome)),
+                HostedOutput::AnswerRemote { ticket, outcome } => self.remote_answers.push((ticket, outcome)),
+            }
+        }
+    }
+
+    fn reload(&mut self, snapshot: bool) {
+        let snapshot = snapshot.then(|| self.machine.snapshot());
+        self.machine = HostedWavelet::load(name(), snapshot.as_deref(), self.records.clone()).unwrap();
+    }
+
+    fn answer(&mut self) -> Result<Applied, Refusal> {
+        self.drive();
+        self.answers.pop().unwrap().1
+    }
+
+    fn remote_answer(&mut self) -> Result<SubmitResponse, Refusal> {
+        self.drive();
+        self.remote_answers.pop().unwrap().1
+    }
+
+    fn text(&self) -> String {
+        self.machine
+            .wavelet()
+            .document(&notes())
+            .map(|(document, _)| document.text())
+            .unwrap_or_default()
+    }
+}
+
+/// Inserts text at an item of a document of so many items.
+pub(crate) fn insert(text: &str, at: u32, items: u32) -> WaveletOp {
+    let retain = |items: u32| (items > 0).then_some(Component::Retain(items));
+    let components = retain(at)
+        .into_iter()
+        .chain([Component::Characters(text.to_owned())])
+        .chain(retain(items - at))
+        .collect();
+    WaveletOp::MutateDocument {
+        id: notes(),
+        op: DocOp::new(components).unwrap(),
+    }
+}
+
+fn verified(author: &str, target: HashedVersion, ops: Vec<WaveletOp>) -> Verified<Encoded<SignedDelta>> {
+    let delta = Delta {
+        target,
+        author: address(author),
+        ops,
+        address_path: Vec::new(),
+    };
+    let signer = keys()
+        .signers
+        .iter()
+        .find(|signer| *signer.domain() == address(author).domain())
+        .unwrap();
+    let mut verifier = verifier();
+    verifier.add(signer.info().clone(), NOW).unwrap();
+    verifier.verify(signer.sign(Encoded::new(delta)).unwrap(), NOW).unwrap()
+}
+
+#[test]
+fn nothing_is_shown_or_answered_before_it_is_persisted() {
+    let mut host = Host::with(&["alice@initech.lab"]);
+    host.submit(7, ("a", 1), "alice@initech.lab", 1, vec![insert("x", 0, 0)]);
+    let Some(HostedOutput::Persist(record)) = host.machine.poll() else {
+        panic!("expected a record to persist")
+    };
+    assert!(host.machine.poll().is_none());
+    assert_eq!(host.machine.wavelet().version(), Version::new(1));
+    host.machine.handle(
+        NOW,
+        HostedInput::Persisted {
+            upto: record.resulting(),
+        },
+    );
+    assert!(matches!(host.machine.poll(), Some(HostedOutput::Show(shown)) if shown == record));
+    assert!(matches!(
+        host.machine.poll(),
+        Some(HostedOutput::Answer {
+            ticket: 7,
+            outcome: Ok(Applied::Record(_))
+        })
+    ));
+    assert_eq!(host.machine.wavelet().version(), Version::new(2));
+}
+
+#[test]
+fn a_resend_is_answered_with_its_own_delta_and_two_equal_edits_count_twice() {
+    let mut host = Host::with(&["alice@initech.lab"]);
+    host.submit(1, ("phone", 1), "alice@initech.lab", 1, vec![insert("x", 0, 0)]);
+    host.submit(2, ("phone", 1), "alice@initech.lab", 1, vec![insert("x", 0, 0)]); // before it is persisted
+    host.submit(3, ("desk", 1), "alice@initech.lab", 1, vec![insert("x", 0, 0)]);
+    host.drive();
+    host.reload(true);
+    host.submit(4, ("phone", 1), "alice@initech.lab", 1, vec![insert("x", 0, 0)]); // after a restart
+    host.drive();
+    let answer = |ticket: u64| match &host.answers.iter().find(|(one, _)| *one == ticket).unwrap().1 {
+        Ok(Applied::Record(record)) => record.applied_at().number(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([1, 2, 3, 4].map(answer), [1, 1, 2, 1]);
+    assert_eq!(host.text(), "xx");
+}
+
+#[test]
+fn a_wavelet_of_our_own_is_sealed_when_another_domain_joins_and_a_removed_domain_reads_no_further() {
+    let mut host = Host::with(&["alice@initech.lab"]);
+    let (alice, bob) = ("alice@initech.lab", address("bob@acme.lab"));
+    host.submit(1, ("a", 1), alice, 1, vec![insert("x", 0, 0)]);
+    host.drive();
+    assert_eq!(host.sealed.len(), 0);
+    host.submit(2, ("a", 2), alice, 2, vec![WaveletOp::AddParticipant(bob.clone())]);
+    host.submit(3, ("a", 3), alice, 2, vec![WaveletOp::RemoveParticipant(bob)]);
+    host.drive();
+    let third = host.answers.iter().find(|(ticket, _)| *ticket == 3).unwrap();
+    assert!(
+        matches!(third.1, Err(Refusal::DoesNotApply(_))),
+        "removed without having seen that he was added"
+    );
+    host.submit(
+        4,
+        ("a", 4),
+        alice,
+        3,
+        vec![WaveletOp::RemoveParticipant(address("bob@acme.lab"))],
+    );
+    host.submit(5, ("a", 5), alice, 3, vec![insert("y", 0, 1)]);
+    host.drive();
+    let told: Vec<(u64, Vec<String>)> = host
+        .sealed
+        .iter()
+        .map(|(seal, told)| (seal.resulting.version.number(), told.clone()))
+        .collect();
+    let acme = || vec!["acme.lab".to_owned()];
+    assert_eq!(told, [(1, vec![]), (2, vec![]), (3, acme()), (4, acme()), (5, vec![])]);
+    let may_read = |from, to| {
+        host.machine
+            .readers()
+            .may_read(&domain("acme.lab"), Version::new(from), Version::new(to))
+    };
+    assert!(may_read(0, 4) && !may_read(0, 5) && !may_read(4, 5));
+    assert_eq!(
+        host.machine.readers().readable(&domain("hooli.lab"), Version::new(5)),
+        None
+    );
+}
+
+#[test]
+fn seals_follow_one_another_and_name_the_author_and_the_version_applied_at() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    for sequence in 1..4 {
+        host.submit(
+            sequence,
+            ("a", sequence),
+            "alice@initech.lab",
+            2,
+            vec![insert("x", 0, 0)],
+        );
+    }
+    host.drive();
+    let mut at = HashedVersion::zero(&name());
+    for (seal, _) in &host.sealed {
+        assert_eq!(seal.applied_at, at);
+        assert_eq!(seal.applied.applied_at, Some(at.clone()));
+        assert_eq!(seal.applied.signed.delta.target, at);
+        at = seal.resulting.clone();
+    }
+    assert_eq!(*host.machine.sealed(), at);
+    assert_eq!(at.version, Version::new(5));
+}
+
+#[test]
+fn a_restart_before_the_seal_gives_the_same_seal() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    host.submit(1, ("a", 1), "alice@initech.lab", 2, vec![insert("x", 0, 0)]);
+    host.drive();
+    let sealed = host.machine.sealed().clone();
+    host.records.last_mut().unwrap().seal = None;
+    host.reload(false);
+    assert_eq!(host.machine.sealed().version, Version::new(2));
+    host.drive();
+    assert_eq!(*host.machine.sealed(), sealed);
+}
+
+#[test]
+fn what_a_user_may_not_do_is_refused_with_its_reason() {
+    let alice = "alice@initech.lab";
+    let case = |author: &str, version: u64, ops: Vec<WaveletOp>| {
+        let mut host = Host::with(&[alice, "bob@acme.lab"]);
+        host.submit(1, ("a", 1), alice, 2, vec![insert("x", 0, 0)]);
+        host.drive();
+        host.answers.clear();
+        host.submit(2, ("b", 1), author, version, ops);
+        let answer = host.answer();
+        assert_eq!(host.machine.wavelet().version().number(), 3 + u64::from(answer.is_ok()));
+        answer.map(drop)
+    };
+    let blip = |op: Component| WaveletOp::MutateDocument {
+        id: DocumentId::new("b+1").unwrap(),
+        op: DocOp::new(vec![op]).unwrap(),
+    };
+    assert_eq!(
+        case("mallory@initech.lab", 3, vec![WaveletOp::NoOp]),
+        Err(Refusal::NotParticipant(address("mallory@initech.lab")))
+    );
+    assert_eq!(case(alice, 3, vec![WaveletOp::NoOp]), Ok(()));
+    assert_eq!(case(alice, 3, vec![]), Err(Refusal::NoOperations));
+    assert_eq!(case(alice, 4, vec![WaveletOp::NoOp]), Err(Refusal::UnknownVersion));
+    assert_eq!(
+        case(alice, 1, vec![WaveletOp::NoOp]),
+        Err(Refusal::UnknownVersion),
+        "within a delta"
+    );
+    assert!(matches!(
+        case(alice, 3, vec![insert("y", 0, 2)]),
+        Err(Refusal::DoesNotApply(_))
+    ));
+    assert!(matches!(
+        case(alice, 3, vec![blip(Component::Characters("bare".to_owned()))]),
+        Err(Refusal::Schema(_))
+    ));
+    assert!(matches!(
+        case(alice, 3, vec![WaveletOp::NoOp; 1_001]),
+        Err(Refusal::TooLarge(_))
+    ));
+    assert!(matches!(
+        case(alice, 3, vec![insert(&"y".repeat(70_000), 0, 1)]),
+        Err(Refusal::TooLarge(_))
+    ));
+    let mut host = Host::empty();
+    host.submit(
+        1,
+        ("a", 1),
+        alice,
+        0,
+        vec![WaveletOp::AddParticipant(address("bob@acme.lab"))],
+    );
+    assert_eq!(host.answer(), Err(Refusal::FirstAddsAuthor));
+}
+
+#[test]
+fn a_legacy_peer_is_spared_text_beyond_the_basic_plane() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    host.machine.handle(
+        NOW,
+        HostedInput::LegacyDomains(BTreeSet::from([domain("acme.lab"), domain("hooli.lab")])),
+    );
+    host.submit(1, ("a", 1), "alice@initech.lab", 2, vec![insert("😀", 0, 0)]);
+    assert_eq!(host.answer(), Err(Refusal::LegacyPeer(domain("acme.lab"))));
+    host.submit(
+        2,
+        ("a", 2),
+        "alice@initech.lab",
+        2,
+        vec![WaveletOp::RemoveParticipant(address("bob@acme.lab"))],
+    );
+    host.submit(3, ("a", 3), "alice@initech.lab", 2, vec![insert("😀", 0, 0)]);
+    assert!(host.answer().is_ok());
+    host.reload(true);
+    host.machine
+        .handle(NOW, HostedInput::LegacyDomains(BTreeSet::from([domain("hooli.lab")])));
+    host.submit(
+        4,
+        ("a", 4),
+        "alice@initech.lab",
+        4,
+        vec![WaveletOp::AddParticipant(address("carol@hooli.lab"))],
+    );
+    assert_eq!(host.answer(), Err(Refusal::LegacyPeer(domain("hooli.lab"))));
+}
+
+#[test]
+fn what_another_server_may_not_submit_is_refused_with_its_reason() {
+    let participants = ["alice@initech.lab", "bob@acme.lab"];
+    let mut host = Host::with(&participants);
+    host.submit(1, ("a", 1), "alice@initech.lab", 2, vec![insert("ab", 0, 0)]);
+    host.drive();
+    let base = host.machine.sealed().clone();
+    host.submit(2, ("a", 2), "alice@initech.lab", 3, vec![insert("c", 1, 2)]);
+    host.drive();
+    let head = host.machine.sealed().clone();
+    let mut case = |author: &str, target: HashedVersion, ops: Vec<WaveletOp>| {
+        host.submit_signed(9, verified(author, target, ops));
+        host.remote_answer().map(drop)
+    };
+    let bob = "bob@acme.lab";
+    let hash = |version: u64, byte: u8| HashedVersion {
+        version: Version::new(version),
+        hash: HistoryHash::from_bytes(&[byte; 20]),
+    };
+    assert_eq!(
+        case(bob, HashedVersion::zero(&name()), vec![WaveletOp::NoOp]),
+        Err(Refusal::CreatesWavelet)
+    );
+    assert_eq!(
+        case("carol@hooli.lab", head.clone(), vec![WaveletOp::NoOp]),
+        Err(Refusal::NotParticipant(address("carol@hooli.lab")))
+    );
+    assert_eq!(
+        case(bob, hash(4, 1), vec![WaveletOp::NoOp]),
+        Err(Refusal::InvalidHash(hash(4, 1)))
+    );
+    for target in [hash(3, 1), hash(1, 1), hash(5, 1), hash(1 << 52, 1)] {
+        assert_eq!(case(bob, target, vec![WaveletOp::NoOp]), Err(Refusal::UnknownVersion));
+    }
+    assert_eq!(case(bob, head.clone(), vec![]), Err(Refusal::NoOperations));
+    assert!(matches!(
+        case(bob, head, vec![insert("y", 0, 9)]),
+        Err(Refusal::DoesNotApply(_))
+    ));
+    // Two operations on one document, of which the reference would transform the second wrongly (decision 7).
+    assert_eq!(
+        case(bob, base, vec![insert("x", 0, 2), insert("y", 3, 3)]),
+        Err(Refusal::Rebase)
+    );
+    assert_eq!(host.machine.wavelet().version(), Version::new(4));
+}
+
+#[test]
+fn the_same_signed_bytes_get_the_same_answer_also_after_a_restart() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    let delta = verified("bob@acme.lab", host.machine.sealed().clone(), vec![insert("x", 0, 0)]);
+    let mut answers = Vec::new();
+    for restart in [false, false, true] {
+        if restart {
+            host.reload(true);
+        }
+        host.submit_signed(1, delta.clone());
+        answers.push(host.remote_answer().unwrap());
+    }
+    host.reload(false);
+    host.submit_signed(1, delta);
+    answers.push(host.remote_answer().unwrap());
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert_eq!(
+        (answers[0].operations_applied, &answers[0].resulting),
+        (1, host.machine.sealed())
+    );
+    assert_eq!(host.text(), "x");
+}
+
+#[test]
+fn an_author_removed_meanwhile_is_told_so() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab", "@acme.lab"]);
+    let target = host.machine.sealed().clone();
+    host.submit(
+        1,
+        ("a", 1),
+        "alice@initech.lab",
+        3,
+        vec![WaveletOp::RemoveParticipant(address("bob@acme.lab"))],
+    );
+    host.drive();
+    host.submit_signed(2, verified("bob@acme.lab", target, vec![WaveletOp::NoOp]));
+    assert_eq!(
+        host.remote_answer(),
+        Err(Refusal::AuthorRemoved(address("bob@acme.lab")))
+    );
+}
+
+#[test]
+fn a_full_disk_answers_everybody_and_applies_nothing() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    let target = host.machine.sealed().clone();
+    host.submit(1, ("a", 1), "alice@initech.lab", 2, vec![insert("x", 0, 0)]);
+    host.submit_signed(2, verified("bob@acme.lab", target, vec![insert("y", 0, 0)]));
+    host.machine.handle(NOW, HostedInput::PersistFailed);
+    host.submit(3, ("a", 2), "alice@initech.lab", 2, vec![insert("x", 0, 0)]);
+    host.answers.clear();
+    host.drive();
+    assert!(host.machine.failed());
+    assert_eq!(
+        host.answers,
+        [(1, Err(Refusal::Unavailable)), (3, Err(Refusal::Unavailable))]
+    );
+    assert_eq!(host.remote_answers, [(2, Err(Refusal::Unavailable))]);
+    assert_eq!(host.machine.wavelet().version(), Version::new(2));
+}
+
+#[test]
+fn a_snapshot_and_the_records_after_it_make_the_same_wavelet() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    let mut snapshot = None;
+    for sequence in 1..40 {
+        let version = host.machine.wavelet().version().number();
+        let items = u32::try_from(host.text().len()).unwrap();
+        host.submit(
+            sequence,
+            ("a", sequence),
+            "alice@initech.lab",
+            version,
+            vec![insert("xy", items / 2, items)],
+        );
+        host.drive();
+        if sequence == 20 {
+            snapshot = Some((host.machine.snapshot(), host.records.len()));
+        }
+    }
+    let (snapshot, length) = snapshot.unwrap();
+    let loaded = HostedWavelet::load(name(), Some(&snapshot), host.records[length..].to_vec()).unwrap();
+    assert_eq!(loaded.sealed(), host.machine.sealed());
+    assert_eq!(loaded.wavelet().digest(), host.machine.wavelet().digest());
+    assert_eq!(loaded.wavelet().creator(), Some(&address("alice@initech.lab")));
+    assert_eq!(loaded.readers(), host.machine.readers());
+    assert_eq!(loaded.snapshot().len(), host.machine.snapshot().len());
+    assert!(
+        HostedWavelet::load(name(), Some(&snapshot), host.records[length + 1..].to_vec()).is_err(),
+        "a gap"
+    );
+    for cut in 0..snapshot.len() {
+        let _ = HostedWavelet::load(name(), Some(&snapshot[..cut]), Vec::new()); // an error or a wavelet, never a panic
+    }
+}
+
+#[test]
+fn participants_of_a_domain_are_its_users() {
+    let alice: ParticipantId = address("alice@initech.lab");
+    let may = billow_wavelet::access::may_write;
+    assert!(may(&[alice.clone()], &alice));
+    assert!(may(&[address("@initech.lab")], &alice));
+    assert!(!may(&[address("@acme.lab")], &alice));
+    assert!(
+        !may(&[address("@initech.lab")], &address("@initech.lab")),
+        "the shared address is nobody's"
+    );
+}

@@ -17,13 +17,19 @@ pub(crate) struct Keys {
 pub(crate) fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| {
-        let validity = Validity { from: Timestamp(START - 1_000_000_000), until: Timestamp(START + 100_000_000_000) };
+        let validity = Validity {
+            from: Timestamp(START - 1_000_000_000),
+            until: Timestamp(START + 100_000_000_000),
+        };
         let authority = Authority::new("Lab", validity).unwrap();
         let signer = |name: &&str| {
             let issued = authority.issue(&domain(name), &[], validity).unwrap();
             Signer::from_pem(domain(name), &issued.key_pem, &issued.chain_pem).unwrap()
         };
-        Keys { roots: authority.certificate_pem().unwrap(), signers: DOMAINS.iter().map(signer).collect() }
+        Keys {
+            roots: authority.certificate_pem().unwrap(),
+            signers: DOMAINS.iter().map(signer).collect(),
+        }
     })
 }
 

@@ -11,7 +11,10 @@ use billow_model::{Component, DocOp, Document, HashedVersion, ParticipantId, Tim
 use billow_signing::{Verifier, VerifyError};
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::{Outgoing, SubmitFailure, Verification};
-use billow_wavelet::{HostedInput, HostedOutput, HostedWavelet, Origin, Record, Refusal, RemoteInput, RemoteOutput, RemoteWavelet, Seal, StoredRecord, Submission};
+use billow_wavelet::{
+    HostedInput, HostedOutput, HostedWavelet, Origin, Record, Refusal, RemoteInput, RemoteOutput, RemoteWavelet, Seal,
+    StoredRecord, Submission,
+};
 use billow_wire::exchange::{CommitNotice, SubmitResponse, WaveletUpdate};
 use billow_wire::{AppliedDelta, Encoded, FromHost, SignedDelta};
 use bytes::Bytes;
@@ -54,24 +57,56 @@ impl Disk {
         match write {
             Write::Record(record, seal, done) => {
                 self.records.push(StoredRecord { record, seal });
-                self.outgoing.take_if(|outgoing| Some(&outgoing.submission) == done.as_ref());
+                self.outgoing
+                    .take_if(|outgoing| Some(&outgoing.submission) == done.as_ref());
             }
             Write::Seal(seal) => {
                 let at = seal.applied_at.version;
-                self.records.iter_mut().find(|stored| stored.record.applied_at() == at).unwrap().seal = Some(seal);
+                self.records
+                    .iter_mut()
+                    .find(|stored| stored.record.applied_at() == at)
+                    .unwrap()
+                    .seal = Some(seal);
             }
             Write::Outgoing(outgoing) => self.outgoing = Some(outgoing),
-            Write::DropOutgoing(submission) => drop(self.outgoing.take_if(|outgoing| outgoing.submission == submission)),
+            Write::DropOutgoing(submission) => {
+                drop(self.outgoing.take_if(|outgoing| outgoing.submission == submission))
+            }
         }
     }
 }
 
 enum Message {
-    Update { to: usize, update: WaveletUpdate },
-    Submit { from: usize, life: u32, host_life: u32, attempt: u64, delta: Encoded<SignedDelta> },
-    Submitted { to: usize, life: u32, attempt: u64, outcome: Result<SubmitResponse, SubmitFailure> },
-    History { from: usize, life: u32, request: u64, since: HashedVersion, to: HashedVersion },
-    Past { to: usize, life: u32, request: u64, outcome: Result<Vec<Encoded<AppliedDelta>>, String> },
+    Update {
+        to: usize,
+        update: WaveletUpdate,
+    },
+    Submit {
+        from: usize,
+        life: u32,
+        host_life: u32,
+        attempt: u64,
+        delta: Encoded<SignedDelta>,
+    },
+    Submitted {
+        to: usize,
+        life: u32,
+        attempt: u64,
+        outcome: Result<SubmitResponse, SubmitFailure>,
+    },
+    History {
+        from: usize,
+        life: u32,
+        request: u64,
+        since: HashedVersion,
+        to: HashedVersion,
+    },
+    Past {
+        to: usize,
+        life: u32,
+        request: u64,
+        outcome: Result<Vec<Encoded<AppliedDelta>>, String>,
+    },
 }
 
 struct Client {
@@ -110,7 +145,10 @@ impl World {
         let client = |(server, who): (usize, &str)| Client {
             server,
             author: address(&format!("{who}@{}", DOMAINS[server])),
-            submission: Submission { session: who.into(), sequence: 0 },
+            submission: Submission {
+                session: who.into(),
+                sequence: 0,
+            },
             seen: Wavelet::new(name()),
             under_way: None,
             accepted: BTreeSet::new(),
@@ -121,7 +159,9 @@ impl World {
             now: Timestamp(START),
             host: HostedWavelet::new(name()),
             host_life: 0,
-            remotes: (1..3).map(|server| RemoteWavelet::new(name(), local(server), seed)).collect(),
+            remotes: (1..3)
+                .map(|server| RemoteWavelet::new(name(), local(server), seed))
+                .collect(),
             lives: vec![0; 3],
             disks: (0..3).map(|_| Disk::default()).collect(),
             verifiers: (0..3).map(|_| verifier()).collect(),
@@ -136,7 +176,11 @@ impl World {
     }
 
     fn shown(&self, server: usize) -> &Wavelet {
-        if server == 0 { self.host.wavelet() } else { self.remotes[server - 1].wavelet() }
+        if server == 0 {
+            self.host.wavelet()
+        } else {
+            self.remotes[server - 1].wavelet()
+        }
     }
 
     fn count(&mut self, what: &'static str) {
@@ -174,7 +218,11 @@ impl World {
         } else if self.dice.chance(50) || client.seen.version() == Version::ZERO {
             client.seen = state;
         } else {
-            let mut document = client.seen.document(&notes()).map(|(document, _)| document.clone()).unwrap_or_default();
+            let mut document = client
+                .seen
+                .document(&notes())
+                .map(|(document, _)| document.clone())
+                .unwrap_or_default();
             let mut ops = Vec::new();
             // Two operations on one document are what the reference transforms wrongly.
             for _ in 0..if self.dice.chance(15) { 2 } else { 1 } {
@@ -190,14 +238,37 @@ impl World {
     }
 
     fn submit(&mut self, index: usize, version: Version, ops: Vec<WaveletOp>) {
-        let Client { server, author, submission, .. } = &self.clients[index];
+        let Client {
+            server,
+            author,
+            submission,
+            ..
+        } = &self.clients[index];
         let (submission, author) = (submission.clone(), author.clone());
         // The ticket names the client and, to tell stale answers, the submission.
         let ticket = index as u64 + 100 * submission.sequence;
         match *server {
-            0 => self.host.handle(self.now, HostedInput::Submit { ticket, submission, author, version, ops }),
+            0 => self.host.handle(
+                self.now,
+                HostedInput::Submit {
+                    ticket,
+                    submission,
+                    author,
+                    version,
+                    ops,
+                },
+            ),
             server => {
-                self.remotes[server - 1].handle(self.now, RemoteInput::Submit { ticket, submission, author, version, ops });
+                self.remotes[server - 1].handle(
+                    self.now,
+                    RemoteInput::Submit {
+                        ticket,
+                        submission,
+                        author,
+                        version,
+                        ops,
+                    },
+                );
             }
         }
     }
@@ -223,14 +294,21 @@ impl World {
         if self.network.is_empty() {
             return;
         }
-        let index = if self.bad { self.dice.roll(self.network.len()) } else { 0 };
+        let index = if self.bad {
+            self.dice.roll(self.network.len())
+        } else {
+            0
+        };
         let message = self.network.remove(index);
         let lost = self.bad && self.dice.chance(15);
         let twice = self.bad && self.dice.chance(10);
         match message {
             Message::Update { to, update } => {
                 if twice {
-                    self.send(Message::Update { to, update: update.clone() });
+                    self.send(Message::Update {
+                        to,
+                        update: update.clone(),
+                    });
                 }
                 if !lost {
                     self.tags += 1;
@@ -238,7 +316,13 @@ impl World {
                     self.remotes[to - 1].handle(self.now, RemoteInput::Update { tag: self.tags, update });
                 }
             }
-            Message::Submit { from, life, host_life, attempt, delta } => {
+            Message::Submit {
+                from,
+                life,
+                host_life,
+                attempt,
+                delta,
+            } => {
                 let verifier = &mut self.verifiers[0];
                 verifier.add(keys().signers[from].info().clone(), self.now).unwrap();
                 let verified = verifier.verify(delta, self.now).unwrap();
@@ -246,30 +330,79 @@ impl World {
                 // What was on its way to a host that has stopped is gone with the connection.
                 if lost || host_life != self.host_life {
                     let outcome = Err(SubmitFailure::Unreachable("lost".to_owned()));
-                    return self.send(Message::Submitted { to: from, life, attempt, outcome });
+                    return self.send(Message::Submitted {
+                        to: from,
+                        life,
+                        attempt,
+                        outcome,
+                    });
                 }
                 self.tickets += 1;
                 self.asked.insert(self.tickets, (from, life, attempt));
                 if twice {
                     self.tickets += 1;
-                    let again = HostedInput::RemoteSubmit { ticket: self.tickets, delta: verified.clone() };
+                    let again = HostedInput::RemoteSubmit {
+                        ticket: self.tickets,
+                        delta: verified.clone(),
+                    };
                     self.host.handle(self.now, again);
-                    self.host.handle(self.now, HostedInput::RemoteSubmit { ticket: self.tickets - 1, delta: verified });
+                    self.host.handle(
+                        self.now,
+                        HostedInput::RemoteSubmit {
+                            ticket: self.tickets - 1,
+                            delta: verified,
+                        },
+                    );
                 } else {
-                    self.host.handle(self.now, HostedInput::RemoteSubmit { ticket: self.tickets, delta: verified });
+                    self.host.handle(
+                        self.now,
+                        HostedInput::RemoteSubmit {
+                            ticket: self.tickets,
+                            delta: verified,
+                        },
+                    );
                 }
             }
-            Message::Submitted { to, life, attempt, outcome } => {
+            Message::Submitted {
+                to,
+                life,
+                attempt,
+                outcome,
+            } => {
                 if self.lives[to] == life {
-                    let outcome = if lost { Err(SubmitFailure::Unreachable("lost".to_owned())) } else { outcome };
+                    let outcome = if lost {
+                        Err(SubmitFailure::Unreachable("lost".to_owned()))
+                    } else {
+                        outcome
+                    };
                     self.remotes[to - 1].handle(self.now, RemoteInput::SubmitAnswered { attempt, outcome });
                 }
             }
-            Message::History { from, life, request, since, to } => {
-                let outcome = if lost { Err("lost".to_owned()) } else { self.past(from, &since, &to) };
-                self.send(Message::Past { to: from, life, request, outcome });
+            Message::History {
+                from,
+                life,
+                request,
+                since,
+                to,
+            } => {
+                let outcome = if lost {
+                    Err("lost".to_owned())
+                } else {
+                    self.past(from, &since, &to)
+                };
+                self.send(Message::Past {
+                    to: from,
+                    life,
+                    request,
+                    outcome,
+                });
             }
-            Message::Past { to, life, request, outcome } => {
+            Message::Past {
+                to,
+                life,
+                request,
+                outcome,
+            } => {
                 if self.lives[to] == life {
                     self.remotes[to - 1].handle(self.now, RemoteInput::History { request, outcome });
                 }
@@ -278,19 +411,44 @@ impl World {
     }
 
     /// The host's answer from its store: a few deltas of the asked range.
-    fn past(&mut self, who: usize, since: &HashedVersion, to: &HashedVersion) -> Result<Vec<Encoded<AppliedDelta>>, String> {
-        if !self.host.readers().may_read(&domain(DOMAINS[who]), since.version, to.version) {
+    fn past(
+        &mut self,
+        who: usize,
+        since: &HashedVersion,
+        to: &HashedVersion,
+    ) -> Result<Vec<Encoded<AppliedDelta>>, String> {
+        if !self
+            .host
+            .readers()
+            .may_read(&domain(DOMAINS[who]), since.version, to.version)
+        {
             return Err("not for you".to_owned());
         }
-        let seals: Vec<&Arc<Seal>> = self.disks[0].records.iter().filter_map(|stored| stored.seal.as_ref()).collect();
-        let start = seals.iter().position(|seal| seal.applied_at == *since).ok_or("no such start")?;
-        let end = seals.iter().position(|seal| seal.resulting == *to).ok_or("no such end")?;
+        let seals: Vec<&Arc<Seal>> = self.disks[0]
+            .records
+            .iter()
+            .filter_map(|stored| stored.seal.as_ref())
+            .collect();
+        let start = seals
+            .iter()
+            .position(|seal| seal.applied_at == *since)
+            .ok_or("no such start")?;
+        let end = seals
+            .iter()
+            .position(|seal| seal.resulting == *to)
+            .ok_or("no such end")?;
         let most = 1 + self.dice.roll(8);
-        Ok(seals[start..=end].iter().take(most).map(|seal| seal.applied.clone()).collect())
+        Ok(seals[start..=end]
+            .iter()
+            .take(most)
+            .map(|seal| seal.applied.clone())
+            .collect())
     }
 
     fn write(&mut self, server: usize) {
-        let Some(write) = self.disks[server].writes.pop_front() else { return };
+        let Some(write) = self.disks[server].writes.pop_front() else {
+            return;
+        };
         let input = match &write {
             Write::Record(record, ..) => Some((record.resulting(), true)),
             Write::Seal(seal) => Some((seal.resulting.version, false)),
@@ -311,11 +469,20 @@ impl World {
         self.lives[server] += 1;
         self.count("restarts");
         if self.dice.chance(50) {
-            let snapshot = if server == 0 { self.host.snapshot() } else { self.remotes[server - 1].snapshot() };
+            let snapshot = if server == 0 {
+                self.host.snapshot()
+            } else {
+                self.remotes[server - 1].snapshot()
+            };
             self.disks[server].snapshot = Some(snapshot);
         }
         self.disks[server].writes.clear();
-        let Disk { records, snapshot, outgoing, .. } = &self.disks[server];
+        let Disk {
+            records,
+            snapshot,
+            outgoing,
+            ..
+        } = &self.disks[server];
         let (records, snapshot) = (records.clone(), snapshot.as_deref());
         if server == 0 {
             let before = self.host.sealed().clone();
@@ -324,11 +491,17 @@ impl World {
             assert_eq!(*self.host.sealed(), before, "what was sealed stays sealed");
             for (_, (from, life, attempt)) in std::mem::take(&mut self.asked) {
                 let outcome = Err(SubmitFailure::Unreachable("gone".to_owned()));
-                self.send(Message::Submitted { to: from, life, attempt, outcome });
+                self.send(Message::Submitted {
+                    to: from,
+                    life,
+                    attempt,
+                    outcome,
+                });
             }
         } else {
             let seed = self.dice.0;
-            self.remotes[server - 1] = RemoteWavelet::load(name(), local(server), seed, snapshot, records, outgoing.clone()).unwrap();
+            self.remotes[server - 1] =
+                RemoteWavelet::load(name(), local(server), seed, snapshot, records, outgoing.clone()).unwrap();
         }
         // The clients connect again, and send again what was not answered.
         for index in 0..self.clients.len() {
@@ -344,8 +517,15 @@ impl World {
         // A host goes on with an update until it is receipted; here it matters only for the one that invites.
         let invitation = self.disks[0].records.first().and_then(|stored| stored.seal.clone());
         if let Some(seal) = invitation.filter(|seal| seal.resulting.version <= self.host.sealed().version) {
-            for to in (1..3).filter(|to| !self.remotes[*to - 1].is_admitted()).collect::<Vec<_>>() {
-                let update = WaveletUpdate { name: name(), deltas: vec![seal.applied.clone()], commit: None };
+            for to in (1..3)
+                .filter(|to| !self.remotes[*to - 1].is_admitted())
+                .collect::<Vec<_>>()
+            {
+                let update = WaveletUpdate {
+                    name: name(),
+                    deltas: vec![seal.applied.clone()],
+                    commit: None,
+                };
                 self.send(Message::Update { to, update });
             }
         }
@@ -360,7 +540,9 @@ impl World {
         loop {
             if let Some(output) = self.host.poll() {
                 self.drive_host(output);
-            } else if let Some((server, output)) = (1..3).find_map(|server| Some((server, self.remotes[server - 1].poll()?))) {
+            } else if let Some((server, output)) =
+                (1..3).find_map(|server| Some((server, self.remotes[server - 1].poll()?)))
+            {
                 self.drive_remote(server, output);
             } else {
                 return;
@@ -373,7 +555,10 @@ impl World {
             HostedOutput::Persist(record) => self.disks[0].writes.push_back(Write::Record(record, None, None)),
             HostedOutput::PersistSeal(seal) => self.disks[0].writes.push_back(Write::Seal(seal)),
             HostedOutput::Show(record) => {
-                assert!(self.disks[0].records.iter().any(|stored| stored.record == record), "shown before it was on disk");
+                assert!(
+                    self.disks[0].records.iter().any(|stored| stored.record == record),
+                    "shown before it was on disk"
+                );
             }
             HostedOutput::Answer { ticket, outcome } => self.answered(ticket, outcome),
             HostedOutput::Sign(delta) => {
@@ -381,15 +566,28 @@ impl World {
                 self.host.handle(self.now, HostedInput::Signed { delta });
             }
             HostedOutput::Sealed { seal, domains } => {
-                let stored = self.disks[0].records.iter().find(|stored| stored.record.applied_at() == seal.applied_at.version);
-                assert_eq!(stored.unwrap().seal.as_ref(), Some(&seal), "told before the seal was on disk");
+                let stored = self.disks[0]
+                    .records
+                    .iter()
+                    .find(|stored| stored.record.applied_at() == seal.applied_at.version);
+                assert_eq!(
+                    stored.unwrap().seal.as_ref(),
+                    Some(&seal),
+                    "told before the seal was on disk"
+                );
                 for to in (1..3).filter(|to| domains.contains(&domain(DOMAINS[*to]))) {
-                    let update = WaveletUpdate { name: name(), deltas: vec![seal.applied.clone()], commit: None };
+                    let update = WaveletUpdate {
+                        name: name(),
+                        deltas: vec![seal.applied.clone()],
+                        commit: None,
+                    };
                     self.send(Message::Update { to, update });
                 }
             }
             HostedOutput::AnswerRemote { ticket, outcome } => {
-                let Some((to, life, attempt)) = self.asked.remove(&ticket) else { return };
+                let Some((to, life, attempt)) = self.asked.remove(&ticket) else {
+                    return;
+                };
                 if matches!(outcome, Err(Refusal::Rebase | Refusal::DoesNotApply(_))) {
                     self.count("submissions to be made anew");
                 }
@@ -400,7 +598,12 @@ impl World {
                     }
                     other => SubmitFailure::Refused(other.to_string()),
                 });
-                self.send(Message::Submitted { to, life, attempt, outcome });
+                self.send(Message::Submitted {
+                    to,
+                    life,
+                    attempt,
+                    outcome,
+                });
             }
         }
     }
@@ -422,28 +625,51 @@ impl World {
                 let outcome = if self.bad && self.dice.chance(30) {
                     Err("lost".to_owned())
                 } else {
-                    let info = keys().signers.iter().find(|signer| *signer.id() == id).unwrap().info().clone();
-                    self.verifiers[server].add(info, time).map(drop).map_err(|error| error.to_string())
+                    let info = keys()
+                        .signers
+                        .iter()
+                        .find(|signer| *signer.id() == id)
+                        .unwrap()
+                        .info()
+                        .clone();
+                    self.verifiers[server]
+                        .add(info, time)
+                        .map(drop)
+                        .map_err(|error| error.to_string())
                 };
                 self.remotes[server - 1].handle(now, RemoteInput::SignerFetched { id, outcome });
             }
             RemoteOutput::FetchHistory { request, from, to, .. } => {
                 self.count("requests for history");
-                self.send(Message::History { from: server, life, request, since: from, to });
+                self.send(Message::History {
+                    from: server,
+                    life,
+                    request,
+                    since: from,
+                    to,
+                });
             }
             RemoteOutput::LoadOlder { from, to } => {
                 self.count("older records loaded");
-                let wanted = |stored: &&StoredRecord| stored.record.applied_at() >= from && stored.record.resulting() <= to;
+                let wanted =
+                    |stored: &&StoredRecord| stored.record.applied_at() >= from && stored.record.resulting() <= to;
                 let records = self.disks[server].records.iter().filter(wanted).cloned().collect();
                 self.remotes[server - 1].handle(now, RemoteInput::Older { records });
             }
             RemoteOutput::Persist { record, seal, outgoing } => {
-                self.disks[server].writes.push_back(Write::Record(record, Some(seal), outgoing));
+                self.disks[server]
+                    .writes
+                    .push_back(Write::Record(record, Some(seal), outgoing));
             }
             RemoteOutput::PersistOutgoing(outgoing) => self.disks[server].writes.push_back(Write::Outgoing(outgoing)),
-            RemoteOutput::DropOutgoing(submission) => self.disks[server].writes.push_back(Write::DropOutgoing(submission)),
+            RemoteOutput::DropOutgoing(submission) => {
+                self.disks[server].writes.push_back(Write::DropOutgoing(submission))
+            }
             RemoteOutput::Show(record) => {
-                assert!(self.disks[server].records.iter().any(|stored| stored.record == record), "shown before it was on disk");
+                assert!(
+                    self.disks[server].records.iter().any(|stored| stored.record == record),
+                    "shown before it was on disk"
+                );
             }
             RemoteOutput::Answer { ticket, outcome } => self.answered(ticket, outcome),
             RemoteOutput::Sign(delta) => {
@@ -453,7 +679,13 @@ impl World {
             RemoteOutput::Submit { attempt, delta } => {
                 let on_disk = self.disks[server].outgoing.as_ref().map(|outgoing| &outgoing.signed);
                 assert_eq!(on_disk, Some(&delta), "sent before it was on disk");
-                self.send(Message::Submit { from: server, life, host_life: self.host_life, attempt, delta });
+                self.send(Message::Submit {
+                    from: server,
+                    life,
+                    host_life: self.host_life,
+                    attempt,
+                    delta,
+                });
             }
             RemoteOutput::Receipt { .. } => self.count("receipts"),
             RemoteOutput::Refuse { .. } | RemoteOutput::HostState(_) => {}
@@ -480,8 +712,19 @@ impl World {
             self.drive();
             let HashedVersion { version, hash } = self.host.sealed().clone();
             for to in 1..3 {
-                let commit = Some(CommitNotice { version, hash: Some(hash.clone()), digest: None });
-                self.send(Message::Update { to, update: WaveletUpdate { name: name(), deltas: Vec::new(), commit } });
+                let commit = Some(CommitNotice {
+                    version,
+                    hash: Some(hash.clone()),
+                    digest: None,
+                });
+                self.send(Message::Update {
+                    to,
+                    update: WaveletUpdate {
+                        name: name(),
+                        deltas: Vec::new(),
+                        commit,
+                    },
+                });
             }
         }
     }
@@ -494,17 +737,26 @@ fn edit(document: &Document, dice: &mut Dice, client: usize) -> DocOp {
     let at = dice.roll(text.len() + 1);
     let (middle, rest) = if at < text.len() && dice.chance(35) {
         let end = (at + 1 + dice.roll(4)).min(text.len());
-        (Component::DeleteCharacters(text[at..end].iter().collect()), text.len() - end)
+        (
+            Component::DeleteCharacters(text[at..end].iter().collect()),
+            text.len() - end,
+        )
     } else {
         let letter = ['a', 'b', 'c', 'd', 'e'][client];
-        (Component::Characters(std::iter::repeat_n(letter, 1 + dice.roll(3)).collect()), text.len() - at)
+        (
+            Component::Characters(std::iter::repeat_n(letter, 1 + dice.roll(3)).collect()),
+            text.len() - at,
+        )
     };
     DocOp::new(retain(at).into_iter().chain([middle]).chain(retain(rest)).collect()).unwrap()
 }
 
 fn created(seed: u64) -> World {
     let mut world = World::new(seed);
-    let everybody = world.clients.iter().map(|client| WaveletOp::AddParticipant(client.author.clone()));
+    let everybody = world
+        .clients
+        .iter()
+        .map(|client| WaveletOp::AddParticipant(client.author.clone()));
     let ops: Vec<WaveletOp> = everybody.collect();
     world.clients[0].submission.sequence = 1;
     world.clients[0].under_way = Some((Version::ZERO, ops.clone()));
@@ -521,7 +773,11 @@ fn check(seed: u64, steps: usize, counts: &mut BTreeMap<&str, usize>) {
     world.settle();
     let context = format!("seed {seed}");
     let (version, digest) = (world.host.sealed().clone(), world.host.wavelet().digest());
-    assert_eq!(version.version, world.host.wavelet().version(), "{context}: everything is sealed");
+    assert_eq!(
+        version.version,
+        world.host.wavelet().version(),
+        "{context}: everything is sealed"
+    );
     for remote in &world.remotes {
         assert_eq!(remote.sealed(), version, "{context}");
         assert_eq!(remote.wavelet().digest(), digest, "{context}");
@@ -530,18 +786,44 @@ fn check(seed: u64, steps: usize, counts: &mut BTreeMap<&str, usize>) {
     for client in &world.clients {
         assert!(client.under_way.is_none(), "{context}: {} has no answer", client.author);
         let mine = |stored: &&StoredRecord| stored.record.delta.author == client.author;
-        let at_home: Vec<Submission> =
-            world.disks[client.server].records.iter().filter(mine).map(|stored| stored.record.submission().unwrap().clone()).collect();
+        let at_home: Vec<Submission> = world.disks[client.server]
+            .records
+            .iter()
+            .filter(mine)
+            .map(|stored| stored.record.submission().unwrap().clone())
+            .collect();
         let once: BTreeSet<Submission> = at_home.iter().cloned().collect();
-        assert_eq!(once.len(), at_home.len(), "{context}: a submission of {} twice", client.author);
-        assert_eq!(once, client.accepted, "{context}: what {} was told is what is there; refused: {:?}", client.author, client.refused);
-        assert_eq!(world.disks[0].records.iter().filter(mine).count(), once.len(), "{context}: the same at the host");
+        assert_eq!(
+            once.len(),
+            at_home.len(),
+            "{context}: a submission of {} twice",
+            client.author
+        );
+        assert_eq!(
+            once, client.accepted,
+            "{context}: what {} was told is what is there; refused: {:?}",
+            client.author, client.refused
+        );
+        assert_eq!(
+            world.disks[0].records.iter().filter(mine).count(),
+            once.len(),
+            "{context}: the same at the host"
+        );
         *counts.entry("submissions refused").or_default() += client.refused.len();
     }
-    assert!(world.disks[0].records.iter().any(|stored| matches!(stored.record.origin, Origin::Remote { .. })), "{context}");
+    assert!(
+        world.disks[0]
+            .records
+            .iter()
+            .any(|stored| matches!(stored.record.origin, Origin::Remote { .. })),
+        "{context}"
+    );
     assert!(world.counts["receipts"] > 0, "{context}: updates are receipted");
     *counts.entry("deltas everywhere").or_default() += world.disks[0].records.len();
-    world.counts.into_iter().for_each(|(what, count)| *counts.entry(what).or_default() += count);
+    world
+        .counts
+        .into_iter()
+        .for_each(|(what, count)| *counts.entry(what).or_default() += count);
 }
 
 #[test]
@@ -552,5 +834,8 @@ fn all_copies_are_equal_after_losses_repetitions_and_restarts() {
         check(seed, 2_500, &mut counts);
     }
     println!("{counts:?}");
-    assert!(counts["submissions refused"] * 20 < counts["deltas everywhere"], "hardly anything is refused");
+    assert!(
+        counts["submissions refused"] * 20 < counts["deltas everywhere"],
+        "hardly anything is refused"
+    );
 }

@@ -1,1 +1,572 @@
+//! The remote wavelet alone; what the host says comes from a hosted wavelet.
 
+use billow_model::{Timestamp, Version, WaveletOp};
+use billow_signing::{Verifier, VerifyError};
+use billow_wavelet::hosted::Applied;
+use billow_wavelet::remote::{Contradiction, HostState, Outgoing, SubmitFailure, UpdateRefusal, Verification};
+use billow_wavelet::{Refusal, RemoteInput, RemoteOutput, RemoteWavelet, StoredRecord, Submission};
+use billow_wire::exchange::{CommitNotice, SubmitResponse, WaveletUpdate};
+use billow_wire::{AppliedDelta, Encoded, FromHost, Signature, SignedDelta};
+
+use crate::hosted::{Host, insert};
+use crate::lab::{DOMAINS, START, address, domain, keys, local, name, verifier};
+
+/// A machine whose driver verifies, signs and stores at once; everything else it wants is kept.
+struct Remote {
+    machine: RemoteWavelet,
+    verifier: Verifier,
+    now: Timestamp,
+    records: Vec<StoredRecord>,
+    outgoing: Option<Outgoing>,
+    tag: u64,
+}
+
+impl Remote {
+    fn new() -> Self {
+        let mut verifier = verifier();
+        keys()
+            .signers
+            .iter()
+            .for_each(|signer| drop(verifier.add(signer.info().clone(), Timestamp(START)).unwrap()));
+        let machine = RemoteWavelet::new(name(), local(1), 1);
+        Self {
+            machine,
+            verifier,
+            now: Timestamp(START),
+            records: vec![],
+            outgoing: None,
+            tag: 0,
+        }
+    }
+
+    /// A copy of all that the host has sealed.
+    fn following(host: &Host) -> Self {
+        let mut remote = Self::new();
+        assert_eq!(remote.update(deltas(host)), ["receipt 1"]);
+        remote
+    }
+
+    /// Hands in an update and gives what became of it, in words.
+    fn update(&mut self, deltas: Vec<Encoded<AppliedDelta>>) -> Vec<String> {
+        self.say(deltas, None)
+    }
+
+    fn say(&mut self, deltas: Vec<Encoded<AppliedDelta>>, commit: Option<CommitNotice>) -> Vec<String> {
+        self.tag += 1;
+        let update = FromHost::check(
+            &domain(DOMAINS[0]),
+            WaveletUpdate {
+                name: name(),
+                deltas,
+                commit,
+            },
+        )
+        .unwrap();
+        self.told(RemoteInput::Update { tag: self.tag, update })
+    }
+
+    fn told(&mut self, input: RemoteInput) -> Vec<String> {
+        self.machine.handle(self.now, input);
+        self.drive().iter().map(words).collect()
+    }
+
+    /// Does what can be done at once; gives the rest.
+    fn drive(&mut self) -> Vec<RemoteOutput> {
+        let mut rest = Vec::new();
+        while let Some(output) = self.machine.poll() {
+            let input = match output {
+                RemoteOutput::Verify { check, delta, at } => {
+                    let outcome = match self.verifier.verify(delta, at) {
+                        Ok(verified) => Verification::Good(verified),
+                        Err(VerifyError::UnknownSigner(id)) => Verification::UnknownSigner(id),
+                        Err(error) => Verification::Bad(error.to_string()),
+                    };
+                    RemoteInput::Verified { check, outcome }
+                }
+                RemoteOutput::Persist { record, seal, outgoing } => {
+                    let upto = record.resulting();
+                    self.records.push(StoredRecord {
+                        record,
+                        seal: Some(seal),
+                    });
+                    self.outgoing
+                        .take_if(|stored| Some(&stored.submission) == outgoing.as_ref());
+                    RemoteInput::Persisted { upto }
+                }
+                RemoteOutput::Sign(delta) => RemoteInput::Signed {
+                    delta: keys().signers[1].sign(delta).unwrap(),
+                },
+                RemoteOutput::PersistOutgoing(outgoing) => {
+                    self.outgoing = Some(outgoing);
+                    RemoteInput::OutgoingPersisted
+                }
+                RemoteOutput::DropOutgoing(submission) => {
+                    self.outgoing.take_if(|stored| stored.submission == submission);
+                    RemoteInput::OutgoingPersisted
+                }
+                RemoteOutput::Show(_) => continue,
+                other => {
+                    rest.push(other);
+                    continue;
+                }
+            };
+            self.machine.handle(self.now, input);
+        }
+        rest
+    }
+
+    fn bob_inserts(&mut self, sequence: u64, version: u64, op: WaveletOp) -> Vec<String> {
+        let submission = Submission {
+            session: "b".into(),
+            sequence,
+        };
+        let author = address("bob@acme.lab");
+        self.told(RemoteInput::Submit {
+            ticket: sequence,
+            submission,
+            author,
+            version: Version::new(version),
+            ops: vec![op],
+        })
+    }
+
+    fn sent(&self) -> Encoded<SignedDelta> {
+        self.outgoing.as_ref().unwrap().signed.clone()
+    }
+
+    fn answered(&mut self, attempt: u64, outcome: Result<SubmitResponse, SubmitFailure>) -> Vec<String> {
+        self.told(RemoteInput::SubmitAnswered { attempt, outcome })
+    }
+
+    fn later(&mut self, ms: i64) -> Vec<String> {
+        self.now.0 += ms;
+        self.told(RemoteInput::Tick)
+    }
+
+    fn version(&self) -> u64 {
+        self.machine.wavelet().version().number()
+    }
+}
+
+fn words(output: &RemoteOutput) -> String {
+    match output {
+        RemoteOutput::Receipt { tag } => format!("receipt {tag}"),
+        RemoteOutput::Refuse { tag, reason } => match reason {
+            UpdateRefusal::BadSignature(_) => format!("refuse {tag}: signature"),
+            UpdateRefusal::UnknownSigner(_) => format!("refuse {tag}: signer"),
+            other => format!("refuse {tag}: {other}"),
+        },
+        RemoteOutput::FetchHistory { request, from, to, .. } => {
+            format!("history {request}: {}..{}", from.version, to.version)
+        }
+        RemoteOutput::FetchSigner { at, .. } => format!("signer at {}", at.version),
+        RemoteOutput::LoadOlder { from, to } => format!("older {from}..{to}"),
+        RemoteOutput::Submit { attempt, .. } => format!("submit {attempt}"),
+        RemoteOutput::Answer {
+            ticket,
+            outcome: Ok(Applied::Record(record)),
+        } => format!("answer {ticket}: at {}", record.applied_at()),
+        RemoteOutput::Answer { ticket, outcome } => format!("answer {ticket}: {outcome:?}"),
+        RemoteOutput::HostState(HostState::Reachable) => "reachable".to_owned(),
+        RemoteOutput::HostState(HostState::Waiting { .. }) => "waiting".to_owned(),
+        RemoteOutput::Quarantined(evidence) => match &evidence.contradiction {
+            Contradiction::AppliedAt { .. } => "quarantine: hash".to_owned(),
+            Contradiction::OperationCount { ours, theirs } => format!("quarantine: {ours} operations, not {theirs}"),
+            Contradiction::Target { .. } => "quarantine: fork".to_owned(),
+            other => format!("quarantine: {other}"),
+        },
+        other => format!("{other:?}"),
+    }
+}
+
+/// A host with alice and bob, and this many insertions by alice: versions 0..2, 2..3, 3..4, …
+fn host(edits: u64) -> Host {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    for sequence in 1..=edits {
+        let items = u32::try_from(sequence - 1).unwrap();
+        host.submit(
+            sequence,
+            ("a", sequence),
+            "alice@initech.lab",
+            1 + sequence,
+            vec![insert("a", 0, items)],
+        );
+        host.drive();
+    }
+    host
+}
+
+fn deltas(host: &Host) -> Vec<Encoded<AppliedDelta>> {
+    host.sealed.iter().map(|(seal, _)| seal.applied.clone()).collect()
+}
+
+/// The applied delta with something else in it.
+fn changed(applied: &Encoded<AppliedDelta>, change: impl FnOnce(&mut AppliedDelta)) -> Encoded<AppliedDelta> {
+    let mut value = applied.value().clone();
+    change(&mut value);
+    Encoded::new(value)
+}
+
+fn forged(applied: &Encoded<AppliedDelta>) -> Encoded<AppliedDelta> {
+    changed(applied, |applied| {
+        let SignedDelta { delta, signatures } = applied.signed.value().clone();
+        let spoil = |signature: &Signature| Signature {
+            bytes: vec![7; 256].into(),
+            signer: signature.signer.clone(),
+        };
+        applied.signed = Encoded::new(SignedDelta {
+            delta,
+            signatures: signatures.iter().map(spoil).collect(),
+        });
+    })
+}
+
+#[test]
+fn a_wavelet_without_a_user_of_ours_is_not_taken_in() {
+    let mut host = Host::with(&["alice@initech.lab", "carol@hooli.lab"]);
+    host.drive();
+    let mut remote = Remote::new();
+    assert_eq!(remote.update(deltas(&host)), ["refuse 1: no local participant"]);
+    assert!(!remote.machine.is_admitted() && remote.records.is_empty() && remote.machine.deadline().is_none());
+}
+
+#[test]
+fn an_invitation_late_in_a_history_is_verified_before_the_history_is_fetched() {
+    let mut host = Host::with(&["alice@initech.lab", "carol@hooli.lab"]);
+    host.submit(
+        1,
+        ("a", 1),
+        "alice@initech.lab",
+        2,
+        vec![WaveletOp::AddParticipant(address("bob@acme.lab"))],
+    );
+    host.drive();
+    let all = deltas(&host);
+    let mut remote = Remote::new();
+    assert_eq!(remote.update(vec![forged(&all[1])]), ["refuse 1: signature"]);
+    assert!(!remote.machine.is_admitted());
+    assert_eq!(remote.update(vec![all[1].clone()]), ["history 1: 0..2"]);
+    assert_eq!(
+        remote.told(RemoteInput::History {
+            request: 1,
+            outcome: Ok(vec![all[0].clone()])
+        }),
+        ["receipt 2"]
+    );
+    assert_eq!(remote.machine.sealed(), *host.machine.sealed());
+    assert_eq!(remote.machine.wavelet().digest(), host.machine.wavelet().digest());
+}
+
+#[test]
+fn a_gap_is_asked_for_once_and_what_is_known_is_receipted() {
+    let host = host(5);
+    let all = deltas(&host);
+    let mut remote = Remote::new();
+    assert_eq!(remote.update(all[..1].to_vec()), ["receipt 1"]);
+    assert_eq!(remote.update(all[3..4].to_vec()), ["history 1: 2..4"]);
+    assert_eq!(remote.update(all[5..].to_vec()), [""; 0]);
+    assert_eq!(remote.update(all[..1].to_vec()), ["receipt 4"], "from the past");
+    assert_eq!(
+        remote.told(RemoteInput::History {
+            request: 1,
+            outcome: Ok(all[1..3].to_vec())
+        }),
+        ["history 2: 5..6", "receipt 2"]
+    );
+    assert_eq!(
+        remote.told(RemoteInput::History {
+            request: 2,
+            outcome: Ok(all[4..5].to_vec())
+        }),
+        ["receipt 3"]
+    );
+    assert_eq!(remote.machine.sealed(), *host.machine.sealed());
+}
+
+#[test]
+fn a_history_without_progress_is_asked_for_later_and_not_in_a_loop() {
+    let host = host(3);
+    let all = deltas(&host);
+    let mut remote = Remote::following(&Host::with(&["alice@initech.lab", "bob@acme.lab"]));
+    assert_eq!(remote.update(all[3..].to_vec()), ["history 1: 2..4"]);
+    for request in 1..6 {
+        assert_eq!(
+            remote.told(RemoteInput::History {
+                request,
+                outcome: Ok(all[..1].to_vec())
+            }),
+            [""; 0]
+        );
+        let wait = remote.machine.deadline().unwrap().0 - remote.now.0;
+        assert!((250..=32_250).contains(&wait), "{wait}");
+        assert_eq!(remote.later(wait), [format!("history {}: 2..4", request + 1)]);
+    }
+    assert_eq!(
+        remote.told(RemoteInput::History {
+            request: 6,
+            outcome: Err("gone".to_owned())
+        }),
+        ["waiting"]
+    );
+    assert_eq!(remote.told(RemoteInput::HostSpoke), ["reachable", "history 7: 2..4"]);
+    assert_eq!(
+        remote.told(RemoteInput::History {
+            request: 7,
+            outcome: Ok(all[1..3].to_vec())
+        }),
+        ["receipt 2"]
+    );
+}
+
+#[test]
+fn a_delta_that_does_not_verify_changes_nothing_and_the_true_one_is_taken_after_it() {
+    let host = host(1);
+    let all = deltas(&host);
+    let mut remote = Remote::new();
+    remote.update(all[..1].to_vec());
+    assert_eq!(remote.update(vec![forged(&all[1])]), ["refuse 2: signature"]);
+    assert_eq!((remote.version(), remote.machine.is_quarantined()), (2, false));
+    assert_eq!(remote.update(all[1..].to_vec()), ["receipt 3"]);
+}
+
+#[test]
+fn a_verified_contradiction_ends_in_quarantine() {
+    let host = host(2);
+    let all = deltas(&host);
+    let case = |change: fn(&mut AppliedDelta)| {
+        let mut remote = Remote::new();
+        remote.update(all[..2].to_vec());
+        let outputs = remote.update(vec![changed(&all[2], change)]);
+        assert_eq!((remote.version(), remote.machine.is_quarantined()), (3, true));
+        assert_eq!(
+            remote.update(all[2..].to_vec()),
+            ["refuse 3: the wavelet is in quarantine"]
+        );
+        outputs[1].clone()
+    };
+    assert_eq!(
+        case(|applied| applied.operations_applied = 2),
+        "quarantine: 1 operations, not 2"
+    );
+    assert_eq!(
+        case(|applied| applied.applied_at.as_mut().unwrap().hash = Default::default()),
+        "quarantine: hash"
+    );
+    assert_eq!(
+        case(|applied| applied.timestamp = Timestamp(1 << 52)),
+        "quarantine: 4503599627370496 ms since 1970 is no time"
+    );
+    // Another history with the same beginning: what its author signed betrays it (hardening.md B-125).
+    let mut fork = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    fork.submit(1, ("a", 1), "alice@initech.lab", 2, vec![insert("z", 0, 0)]);
+    fork.drive();
+    fork.submit(2, ("a", 2), "alice@initech.lab", 3, vec![insert("z", 0, 1)]);
+    fork.drive();
+    let mut remote = Remote::new();
+    remote.update(all[..2].to_vec());
+    let at = all[2].applied_at().clone();
+    let outputs = remote.update(vec![changed(&deltas(&fork)[2], |applied| {
+        applied.applied_at = Some(at)
+    })]);
+    assert_eq!(outputs[1], "quarantine: fork");
+}
+
+#[test]
+fn a_commit_notice_ahead_of_us_fetches_and_one_with_another_hash_is_a_contradiction() {
+    let host = host(2);
+    let all = deltas(&host);
+    let mut remote = Remote::new();
+    remote.update(all[..1].to_vec());
+    let head = host.machine.sealed().clone();
+    let commit = |version: u64, hash| {
+        Some(CommitNotice {
+            version: Version::new(version),
+            hash: Some(hash),
+            digest: None,
+        })
+    };
+    assert_eq!(
+        remote.say(vec![], commit(4, head.hash.clone())),
+        ["history 1: 2..4", "receipt 2"]
+    );
+    remote.told(RemoteInput::History {
+        request: 1,
+        outcome: Ok(all[1..].to_vec()),
+    });
+    assert_eq!(remote.version(), 4);
+    assert_eq!(remote.say(vec![], commit(4, head.hash.clone())), ["receipt 3"]);
+    assert_eq!(
+        remote.say(vec![], commit(3, head.hash))[1],
+        "quarantine: the host has committed something else at version 3"
+    );
+}
+
+#[test]
+fn an_unknown_signer_is_fetched_once_and_then_the_delta_is_asked_for_later() {
+    let host = host(1);
+    let all = deltas(&host);
+    let mut remote = Remote::following(&Host::with(&["alice@initech.lab", "bob@acme.lab"]));
+    remote.verifier = verifier();
+    let id = keys().signers[0].id().clone();
+    assert_eq!(remote.update(all[1..].to_vec()), ["signer at 3"]);
+    assert_eq!(remote.update(all[1..].to_vec()), [""; 0]);
+    let failed = RemoteInput::SignerFetched {
+        id: id.clone(),
+        outcome: Err("no".to_owned()),
+    };
+    assert_eq!(remote.told(failed), ["refuse 2: signer"]);
+    let wait = remote.machine.deadline().unwrap().0 - remote.now.0;
+    assert_eq!(remote.later(wait), ["history 1: 2..3"]);
+    assert_eq!(
+        remote.told(RemoteInput::History {
+            request: 1,
+            outcome: Ok(all[1..].to_vec())
+        }),
+        ["signer at 3"]
+    );
+    remote
+        .verifier
+        .add(keys().signers[0].info().clone(), remote.now)
+        .unwrap();
+    assert_eq!(
+        remote.told(RemoteInput::SignerFetched { id, outcome: Ok(()) }),
+        ["receipt 3"]
+    );
+}
+
+#[test]
+fn too_many_deltas_ahead_of_a_gap_are_refused() {
+    let host = host(70);
+    let mut remote = Remote::new();
+    let all = deltas(&host);
+    remote.update(all[..1].to_vec());
+    let mut refused = 0;
+    for applied in &all[2..] {
+        refused += remote
+            .update(vec![applied.clone()])
+            .iter()
+            .filter(|output| output.ends_with("too many deltas out of order"))
+            .count();
+    }
+    assert_eq!(refused, 69 - 64);
+    assert_eq!(
+        remote
+            .told(RemoteInput::History {
+                request: 1,
+                outcome: Ok(all[1..2].to_vec())
+            })
+            .len(),
+        64,
+        "receipts"
+    );
+}
+
+#[test]
+fn a_submission_is_sent_again_as_the_same_bytes_until_the_host_has_answered() {
+    let host = host(1);
+    let mut remote = Remote::following(&host);
+    assert_eq!(remote.bob_inserts(1, 3, insert("b", 1, 1)), ["submit 1"]);
+    let sent = remote.sent();
+    assert_eq!(
+        remote.bob_inserts(1, 3, insert("b", 1, 1)),
+        [""; 0],
+        "a resend waits with it"
+    );
+    assert_eq!(
+        remote.answered(1, Err(SubmitFailure::Unreachable("down".to_owned()))),
+        ["waiting"]
+    );
+    let wait = remote.machine.deadline().unwrap().0 - remote.now.0;
+    assert_eq!(remote.later(wait), ["submit 2"]);
+    assert_eq!(
+        remote.answered(2, Err(SubmitFailure::Unreachable("down".to_owned()))),
+        ["waiting"]
+    );
+    assert_eq!(remote.told(RemoteInput::HostSpoke), ["reachable", "submit 3"]);
+    // A restart: the bytes come from the disk, and go out at once.
+    remote.machine = RemoteWavelet::load(
+        name(),
+        local(1),
+        2,
+        None,
+        remote.records.clone(),
+        remote.outgoing.clone(),
+    )
+    .unwrap();
+    assert_eq!(remote.later(0), ["submit 1"]);
+    assert_eq!(remote.sent(), sent);
+    assert_eq!(
+        remote.answered(1, Err(SubmitFailure::Refused("no".to_owned()))),
+        [""; 0],
+        "nobody waits since the restart"
+    );
+    assert_eq!((remote.outgoing, remote.machine.waiting()), (None, 0));
+}
+
+#[test]
+fn its_effect_is_recognised_and_answered_once_it_is_durable() {
+    let mut host = host(1);
+    let mut remote = Remote::following(&host);
+    remote.bob_inserts(1, 3, insert("b", 1, 1));
+    let verified = remote.verifier.verify(remote.sent(), remote.now).unwrap();
+    host.machine.handle(
+        remote.now,
+        billow_wavelet::HostedInput::RemoteSubmit {
+            ticket: 5,
+            delta: verified,
+        },
+    );
+    host.drive();
+    let (_, response) = host.remote_answers.pop().unwrap();
+    assert_eq!(remote.answered(1, Ok(response.unwrap())), [""; 0]);
+    assert_eq!(remote.bob_inserts(2, 3, insert("c", 0, 1)), [""; 0], "one at a time");
+    let echo = deltas(&host).pop().unwrap();
+    assert_eq!(remote.update(vec![echo]), ["answer 1: at 3", "receipt 2", "submit 2"]);
+    assert_eq!(remote.records.last().unwrap().record.submission().unwrap().sequence, 1);
+    assert_eq!(
+        remote.bob_inserts(1, 3, insert("b", 1, 1)),
+        ["answer 1: at 3"],
+        "a resend"
+    );
+}
+
+#[test]
+fn a_stale_submission_is_made_anew_when_newer_deltas_have_come_and_refused_when_none_come() {
+    let host = host(2);
+    let all = deltas(&host);
+    let mut remote = Remote::new();
+    remote.update(all[..2].to_vec());
+    assert_eq!(remote.bob_inserts(1, 3, insert("b", 1, 1)), ["submit 1"]);
+    assert_eq!(
+        remote.answered(1, Err(SubmitFailure::Stale("rebase".to_owned()))),
+        [""; 0]
+    );
+    assert_eq!(remote.update(all[2..].to_vec()), ["receipt 2", "submit 2"]);
+    assert_eq!(remote.sent().delta.target, *host.machine.sealed());
+    assert_eq!(remote.sent().delta.ops, [insert("b", 2, 2)]);
+    assert_eq!(
+        remote.answered(2, Err(SubmitFailure::Stale("rebase".to_owned()))),
+        [""; 0]
+    );
+    assert_eq!(
+        remote.later(30_000),
+        [format!(
+            "answer 1: {:?}",
+            Err::<Applied, _>(Refusal::HostRefused("rebase".to_owned()))
+        )]
+    );
+    assert_eq!(remote.outgoing, None);
+}
+
+#[test]
+fn a_full_disk_refuses_and_forgets() {
+    let host = host(1);
+    let mut remote = Remote::following(&host);
+    remote.machine.handle(remote.now, RemoteInput::PersistFailed);
+    assert!(remote.machine.failed());
+    assert_eq!(remote.update(deltas(&host)), ["refuse 2: it cannot be stored now"]);
+    assert_eq!(
+        remote.bob_inserts(1, 3, insert("b", 1, 1)),
+        [format!("answer 1: {:?}", Err::<Applied, _>(Refusal::Unavailable))]
+    );
+}
