@@ -20,22 +20,43 @@ fn component(bytes: &mut impl Iterator<Item = u8>) -> Option<Component> {
         0 => Component::Retain(u32::from(bytes.next()?)),
         1 => Component::Retain(u32::MAX >> (bytes.next()? % 32)),
         2 | 3 => Component::Characters(text(bytes)?),
-        4 => Component::ElementStart { kind: name(bytes)?, attributes: attributes(bytes)? },
+        4 => Component::ElementStart {
+            kind: name(bytes)?,
+            attributes: attributes(bytes)?,
+        },
         5 => Component::ElementEnd,
         6 => Component::DeleteCharacters(text(bytes)?),
-        7 => Component::DeleteElementStart { kind: name(bytes)?, attributes: attributes(bytes)? },
+        7 => Component::DeleteElementStart {
+            kind: name(bytes)?,
+            attributes: attributes(bytes)?,
+        },
         8 => Component::DeleteElementEnd,
-        9 => Component::ReplaceAttributes { old: attributes(bytes)?, new: attributes(bytes)? },
+        9 => Component::ReplaceAttributes {
+            old: attributes(bytes)?,
+            new: attributes(bytes)?,
+        },
         10 => {
             let changes = (0..bytes.next()? % 3)
-                .map(|_| Some(AttributeChange { name: name(bytes)?, old: value(bytes)?, new: value(bytes)? }))
+                .map(|_| {
+                    Some(AttributeChange {
+                        name: name(bytes)?,
+                        old: value(bytes)?,
+                        new: value(bytes)?,
+                    })
+                })
                 .collect::<Option<_>>()?;
             Component::UpdateAttributes(AttributesUpdate::from_changes(changes).unwrap_or_default())
         }
         _ => Component::AnnotationBoundary(AnnotationBoundary {
             ends: (0..bytes.next()? % 3).map(|_| name(bytes)).collect::<Option<_>>()?,
             changes: (0..bytes.next()? % 3)
-                .map(|_| Some(AnnotationChange { key: name(bytes)?, old: value(bytes)?, new: value(bytes)? }))
+                .map(|_| {
+                    Some(AnnotationChange {
+                        key: name(bytes)?,
+                        old: value(bytes)?,
+                        new: value(bytes)?,
+                    })
+                })
                 .collect::<Option<_>>()?,
         }),
     })
@@ -55,5 +76,7 @@ fn attributes(bytes: &mut impl Iterator<Item = u8>) -> Option<Attributes> {
 }
 
 fn text(bytes: &mut impl Iterator<Item = u8>) -> Option<String> {
-    (0..bytes.next()? % 4).map(|_| Some(['a', 'b', '日', '😀', '\u{fdd0}', '\0'][usize::from(bytes.next()? % 6)])).collect()
+    (0..bytes.next()? % 4)
+        .map(|_| Some(['a', 'b', '日', '😀', '\u{fdd0}', '\0'][usize::from(bytes.next()? % 6)]))
+        .collect()
 }

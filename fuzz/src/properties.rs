@@ -14,7 +14,9 @@ pub fn any_operation(bytes: &[u8]) -> (usize, usize) {
     let mut document = Document::new();
     let mut before = DocOp::default();
     for bytes in bytes.split(|&byte| byte == 0xFF) {
-        let Ok(op) = DocOp::new(components(bytes)) else { continue };
+        let Ok(op) = DocOp::new(components(bytes)) else {
+            continue;
+        };
         // Whatever these answer.
         let _ = (transform(&op, &before), compose(&before, &op));
         let (digest, old) = (document.digest(), document.to_op());
@@ -35,9 +37,15 @@ pub fn any_operation(bytes: &[u8]) -> (usize, usize) {
 
 /// Any text as a wavelet name: a name that is read and modern comes back from its own URI. Says whether it was read.
 pub fn any_uri(text: &str) -> bool {
-    let Ok(name) = WaveletName::from_uri(text) else { return false };
+    let Ok(name) = WaveletName::from_uri(text) else {
+        return false;
+    };
     if name.is_modern() {
-        assert_eq!(WaveletName::from_uri(&name.to_uri()).as_ref(), Ok(&name), "the URI of {name}");
+        assert_eq!(
+            WaveletName::from_uri(&name.to_uri()).as_ref(),
+            Ok(&name),
+            "the URI of {name}"
+        );
     }
     true
 }

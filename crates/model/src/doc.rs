@@ -22,4 +22,7 @@ mod worthy;
 pub use annotations::Annotations;
 pub use document::{ApplyError, Document, ItemRef};
 pub use normalize::normalize;
-pub use op::{AnnotationBoundary, AnnotationChange, AttributeChange, Attributes, AttributesUpdate, Component, DocOp, IllFormed, utf16_cmp};
+pub use op::{
+    AnnotationBoundary, AnnotationChange, AttributeChange, Attributes, AttributesUpdate, Component, DocOp, IllFormed,
+    utf16_cmp,
+};

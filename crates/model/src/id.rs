@@ -53,7 +53,10 @@ pub struct ParseIdError {
 
 impl ParseIdError {
     pub(crate) fn new(expected: &'static str, given: &str) -> Self {
-        Self { expected, given: given.chars().take(300).collect() }
+        Self {
+            expected,
+            given: given.chars().take(300).collect(),
+        }
     }
 }
 
@@ -71,7 +74,9 @@ impl FromStr for Domain {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let label = |label: &str| {
             !label.is_empty()
-                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                 && !label.starts_with('-')
                 && !label.ends_with('-')
         };
@@ -120,12 +125,18 @@ impl WaveletId {
     }
     /// The user-data wavelet of a participant: `user+<escaped address>` at the participant's domain (protocol.md §1.8).
     pub fn user_data(participant: &ParticipantId) -> Result<Self, ParseIdError> {
-        Self::new(participant.domain(), &format!("user+{}", escape_token(participant.as_str())))
+        Self::new(
+            participant.domain(),
+            &format!("user+{}", escape_token(participant.as_str())),
+        )
     }
     /// The root conversation of a wave of this domain: `conv+root`.
     #[must_use]
     pub fn root(domain: Domain) -> Self {
-        Self { domain, id: "conv+root".into() }
+        Self {
+            domain,
+            id: "conv+root".into(),
+        }
     }
     /// Whether [`WaveletId::new`] would take it.
     #[must_use]
@@ -207,7 +218,11 @@ impl WaveletName {
 impl DocumentId {
     /// Any text but the empty one, at most 256 bytes from our own users.
     pub fn new(id: &str) -> Result<Self, ParseIdError> {
-        if id.is_empty() { Err(ParseIdError::new("a document id like b+abc", id)) } else { Ok(Self(id.into())) }
+        if id.is_empty() {
+            Err(ParseIdError::new("a document id like b+abc", id))
+        } else {
+            Ok(Self(id.into()))
+        }
     }
     /// The text.
     #[must_use]
@@ -217,7 +232,9 @@ impl DocumentId {
     /// Whether it names a blip: `b+…`, `g+…` or a legacy form (operations.md §9).
     #[must_use]
     pub fn is_blip(&self) -> bool {
-        let elsewhere = ["m/", "attach+", "spell+"].iter().any(|prefix| self.0.starts_with(prefix));
+        let elsewhere = ["m/", "attach+", "spell+"]
+            .iter()
+            .any(|prefix| self.0.starts_with(prefix));
         self.0.starts_with("b+") || self.is_ghost() || (self.0.contains('*') && !elsewhere)
     }
     /// Whether it names a ghost blip: `g+…`.
@@ -249,7 +266,11 @@ impl DocumentId {
 
 /// The modern rule (protocol.md §1.2) and proper escaping (§1.3) at once.
 fn check_local_id(id: &str) -> Result<(), ParseIdError> {
-    if id.chars().all(is_local_id_char) { check_legacy_id(id) } else { Err(ParseIdError::new("a local id like w+abc", id)) }
+    if id.chars().all(is_local_id_char) {
+        check_legacy_id(id)
+    } else {
+        Err(ParseIdError::new("a local id like w+abc", id))
+    }
 }
 
 /// Not empty, each `~` before one of `~+!`, no bare `!` (protocol.md §1.3).
@@ -262,7 +283,14 @@ fn check_legacy_id(id: &str) -> Result<(), ParseIdError> {
             other => other != '!',
         };
     }
-    if escaped { Ok(()) } else { Err(ParseIdError::new("an id with each ~ before one of ~+! and no bare !", id)) }
+    if escaped {
+        Ok(())
+    } else {
+        Err(ParseIdError::new(
+            "an id with each ~ before one of ~+! and no bare !",
+            id,
+        ))
+    }
 }
 
 fn is_local_id_char(c: char) -> bool {
@@ -335,7 +363,11 @@ impl fmt::Display for WaveletId {
 impl fmt::Display for WaveletName {
     /// The modern form: `example.org/w+abc/~/conv+root` (protocol.md §1.4).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = if self.wave.domain == self.wavelet.domain { "~" } else { self.wavelet.domain.as_str() };
+        let host = if self.wave.domain == self.wavelet.domain {
+            "~"
+        } else {
+            self.wavelet.domain.as_str()
+        };
         write!(f, "{}/{}/{}/{}", self.wave.domain, self.wave.id, host, self.wavelet.id)
     }
 }
@@ -380,7 +412,9 @@ impl FromStr for WaveletName {
         const EXPECTED: &str = "a wavelet name like example.org/w+abc/~/conv+root";
         let refused = || ParseIdError::new(EXPECTED, text);
         let parts: Vec<&str> = text.split('/').collect();
-        let [domain, wave, host, wavelet] = parts[..] else { return Err(refused()) };
+        let [domain, wave, host, wavelet] = parts[..] else {
+            return Err(refused());
+        };
         let domain: Domain = domain.parse().map_err(|_| refused())?;
         let host: Domain = match host {
             "~" => domain.clone(),

@@ -35,7 +35,9 @@ impl ParticipantId {
     #[must_use]
     pub fn domain(&self) -> Domain {
         let (_, domain) = self.0.split_once('@').expect("an address holds an @");
-        domain.parse().expect("the domain was checked when the address was parsed")
+        domain
+            .parse()
+            .expect("the domain was checked when the address was parsed")
     }
 }
 
@@ -43,7 +45,9 @@ impl FromStr for ParticipantId {
     type Err = ParseParticipantError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || ParseParticipantError { given: text.chars().take(300).collect() };
+        let refused = || ParseParticipantError {
+            given: text.chars().take(300).collect(),
+        };
         let lower = text.to_lowercase();
         let (name, domain) = lower.split_once('@').ok_or_else(refused)?;
         if name.contains(char::is_whitespace) || domain.parse::<Domain>().is_err() || lower.len() > 255 {

@@ -47,13 +47,24 @@ pub fn transform_op(
         return Err(TransformError::RemovedAuthor);
     }
     match (client, server) {
-        (AddParticipant(a), AddParticipant(b)) | (RemoveParticipant(a), RemoveParticipant(b)) if a == b => Ok((NoOp, NoOp)),
+        (AddParticipant(a), AddParticipant(b)) | (RemoveParticipant(a), RemoveParticipant(b)) if a == b => {
+            Ok((NoOp, NoOp))
+        }
         (AddParticipant(a), RemoveParticipant(b)) | (RemoveParticipant(a), AddParticipant(b)) if a == b => {
             Err(TransformError::Participants)
         }
         (MutateDocument { id, op: client }, MutateDocument { id: other, op: server }) if id == other => {
             let (client, server) = doc::transform::transform(client, server)?;
-            Ok((MutateDocument { id: id.clone(), op: client }, MutateDocument { id: id.clone(), op: server }))
+            Ok((
+                MutateDocument {
+                    id: id.clone(),
+                    op: client,
+                },
+                MutateDocument {
+                    id: id.clone(),
+                    op: server,
+                },
+            ))
         }
         _ => Ok((client.clone(), server.clone())),
     }

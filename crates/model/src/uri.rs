@@ -24,7 +24,9 @@ pub(crate) fn decode(uri: &str) -> Result<WaveletName, ParseIdError> {
     // COMPAT(wiab): slashes at the end do not count (protocol.md §1.7 step 2).
     let path = uri.strip_prefix(SCHEME).ok_or_else(refused)?.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').collect();
-    let [host, wave, wavelet] = parts[..] else { return Err(refused()) };
+    let [host, wave, wavelet] = parts[..] else {
+        return Err(refused());
+    };
     let host: Domain = host.parse().map_err(|_| refused())?;
     let (domain, wave) = match split_domain(wave).ok_or_else(refused)? {
         (Some(domain), wave) => (domain.parse().map_err(|_| refused())?, wave),
@@ -81,7 +83,11 @@ fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         out.push(if byte == b'%' {
-            let mut digit = || char::from(bytes.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            let mut digit = || {
+                char::from(bytes.next()?)
+                    .to_digit(16)
+                    .and_then(|digit| u8::try_from(digit).ok())
+            };
             digit()? << 4 | digit()?
         } else {
             byte

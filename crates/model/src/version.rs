@@ -72,15 +72,24 @@ impl HashedVersion {
     /// Version 0: the hash is the UTF-8 of the wavelet's URI, neither hashed nor cut (protocol.md §2).
     #[must_use]
     pub fn zero(name: &WaveletName) -> Self {
-        Self { version: Version::ZERO, hash: HistoryHash(name.to_uri().into_bytes()) }
+        Self {
+            version: Version::ZERO,
+            hash: HistoryHash(name.to_uri().into_bytes()),
+        }
     }
 
     /// The hashed version after an applied delta of `ops` operations whose serialised bytes are `applied`:
     /// the first 20 bytes of SHA-256(previous hash ‖ bytes).
     #[must_use]
     pub fn next(&self, applied: &[u8], ops: u64) -> Self {
-        let digest = Sha256::new().chain_update(&self.hash.0).chain_update(applied).finalize();
-        Self { version: self.version.plus(ops), hash: HistoryHash(digest[..HistoryHash::LEN].to_vec()) }
+        let digest = Sha256::new()
+            .chain_update(&self.hash.0)
+            .chain_update(applied)
+            .finalize();
+        Self {
+            version: self.version.plus(ops),
+            hash: HistoryHash(digest[..HistoryHash::LEN].to_vec()),
+        }
     }
 }
 

@@ -96,13 +96,31 @@ impl Wavelet {
     /// A wavelet as a snapshot of our own has it.
     #[must_use]
     pub fn from_parts(name: WaveletName, parts: WaveletParts) -> Self {
-        let WaveletParts { version, participants, documents, creator, created, last_modified } = parts;
-        Self { name, version, participants, documents, creator, created, last_modified }
+        let WaveletParts {
+            version,
+            participants,
+            documents,
+            creator,
+            created,
+            last_modified,
+        } = parts;
+        Self {
+            name,
+            version,
+            participants,
+            documents,
+            creator,
+            created,
+            last_modified,
+        }
     }
     /// Applies all operations of a delta or none.
     pub fn apply(&mut self, delta: &TransformedDelta) -> Result<(), ApplyDeltaError> {
         if delta.applied_at != self.version {
-            return Err(ApplyDeltaError::Version { expected: self.version, given: delta.applied_at });
+            return Err(ApplyDeltaError::Version {
+                expected: self.version,
+                given: delta.applied_at,
+            });
         }
         let mut undo = Undo::default();
         for (index, op) in delta.ops.iter().enumerate() {
@@ -147,7 +165,10 @@ impl Wavelet {
             }
             WaveletOp::MutateDocument { id, op } => {
                 if let Some((document, metadata)) = self.documents.get_mut(id) {
-                    document.apply(op).map_err(|error| ApplyDeltaError::Document { document: id.clone(), error })?;
+                    document.apply(op).map_err(|error| ApplyDeltaError::Document {
+                        document: id.clone(),
+                        error,
+                    })?;
                     undo.operations.push((id, op));
                     if id.is_worthy() && op.is_worthy() {
                         undo.metadata.entry(id).or_insert_with(|| Some(metadata.clone()));
@@ -155,9 +176,13 @@ impl Wavelet {
                     }
                 } else {
                     let mut document = Document::new();
-                    document.apply(op).map_err(|error| ApplyDeltaError::Document { document: id.clone(), error })?;
+                    document.apply(op).map_err(|error| ApplyDeltaError::Document {
+                        document: id.clone(),
+                        error,
+                    })?;
                     undo.metadata.insert(id, None);
-                    self.documents.insert(id.clone(), (document, BlipMetadata::new(delta, after)));
+                    self.documents
+                        .insert(id.clone(), (document, BlipMetadata::new(delta, after)));
                 }
             }
         }
@@ -169,11 +194,18 @@ impl Wavelet {
         if let Some(participants) = undo.participants {
             self.participants = participants;
         }
-        let made: Vec<&DocumentId> = undo.metadata.iter().filter(|(_, before)| before.is_none()).map(|(id, _)| *id).collect();
+        let made: Vec<&DocumentId> = undo
+            .metadata
+            .iter()
+            .filter(|(_, before)| before.is_none())
+            .map(|(id, _)| *id)
+            .collect();
         made.iter().for_each(|id| drop(self.documents.remove(*id)));
         for (id, op) in undo.operations.into_iter().rev() {
             if let Some((document, _)) = self.documents.get_mut(id) {
-                document.apply(&invert(op)).expect("the inverse of what was just applied fits");
+                document
+                    .apply(&invert(op))
+                    .expect("the inverse of what was just applied fits");
             }
         }
         for (id, before) in undo.metadata {
@@ -184,7 +216,10 @@ impl Wavelet {
     }
     /// Changes one document and nothing else: for looking ahead on a copy.
     pub(crate) fn change_document(&mut self, id: &DocumentId, op: &DocOp) -> Result<(), ApplyDeltaError> {
-        let refused = |error| ApplyDeltaError::Document { document: id.clone(), error };
+        let refused = |error| ApplyDeltaError::Document {
+            document: id.clone(),
+            error,
+        };
         match self.documents.get_mut(id) {
             Some((document, _)) => document.apply(op).map_err(refused),
             None => Document::new().check(op).map_err(refused),
@@ -212,7 +247,9 @@ impl Wavelet {
     }
     /// All documents by id.
     pub fn documents(&self) -> impl Iterator<Item = (&DocumentId, &Document, &BlipMetadata)> {
-        self.documents.iter().map(|(id, (document, metadata))| (id, document, metadata))
+        self.documents
+            .iter()
+            .map(|(id, (document, metadata))| (id, document, metadata))
     }
     /// Author of the first delta.
     #[must_use]

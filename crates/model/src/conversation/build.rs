@@ -63,7 +63,10 @@ pub fn blip_of_text(text: &str) -> Result<DocOp, IllFormed> {
 #[must_use]
 pub fn start_conversation(creator: &ParticipantId) -> Vec<WaveletOp> {
     let empty = DocOp::new(empty_element("conversation", &[])).expect("an empty manifest is well-formed");
-    vec![WaveletOp::AddParticipant(creator.clone()), mutate(&manifest_id(), empty)]
+    vec![
+        WaveletOp::AddParticipant(creator.clone()),
+        mutate(&manifest_id(), empty),
+    ]
 }
 
 /// A whole new wave for version 0: its creator, the manifest with one blip, the blip, and further participants.
@@ -73,9 +76,22 @@ pub fn create_wave(
     content: DocOp,
     others: &[ParticipantId],
 ) -> Result<Vec<WaveletOp>, IllFormed> {
-    let manifest = DocOp::new(element("conversation", &[], empty_element("blip", &[("id", blip.as_str())])))?;
-    let mut ops = vec![WaveletOp::AddParticipant(creator.clone()), mutate(&manifest_id(), manifest), mutate(blip, content)];
-    ops.extend(others.iter().filter(|other| *other != creator).map(|other| WaveletOp::AddParticipant(other.clone())));
+    let manifest = DocOp::new(element(
+        "conversation",
+        &[],
+        empty_element("blip", &[("id", blip.as_str())]),
+    ))?;
+    let mut ops = vec![
+        WaveletOp::AddParticipant(creator.clone()),
+        mutate(&manifest_id(), manifest),
+        mutate(blip, content),
+    ];
+    ops.extend(
+        others
+            .iter()
+            .filter(|other| *other != creator)
+            .map(|other| WaveletOp::AddParticipant(other.clone())),
+    );
     Ok(ops)
 }
 
@@ -89,7 +105,13 @@ pub fn append_blip(
     let (document, manifest) = read(wavelet)?;
     let at = match place {
         Place::Root => manifest.root.end,
-        Place::Thread(id) => manifest.thread(id).ok_or_else(|| BuildError::NoThread(id.to_owned()))?.1.end,
+        Place::Thread(id) => {
+            manifest
+                .thread(id)
+                .ok_or_else(|| BuildError::NoThread(id.to_owned()))?
+                .1
+                .end
+        }
     };
     insert_blip(document, at, blip, content)
 }
@@ -105,7 +127,12 @@ pub fn insert_blip_before(
     insert_blip(document, entry(&manifest, before)?.start, blip, content)
 }
 
-fn insert_blip(manifest: &Document, at: usize, blip: &DocumentId, content: DocOp) -> Result<Vec<WaveletOp>, BuildError> {
+fn insert_blip(
+    manifest: &Document,
+    at: usize,
+    blip: &DocumentId,
+    content: DocOp,
+) -> Result<Vec<WaveletOp>, BuildError> {
     let new = edit::insert(manifest, at, empty_element("blip", &[("id", blip.as_str())]))?;
     Ok(vec![mutate(blip, content), mutate(&manifest_id(), new)])
 }
@@ -114,7 +141,10 @@ fn insert_blip(manifest: &Document, at: usize, blip: &DocumentId, content: DocOp
 pub fn add_thread(wavelet: &Wavelet, parent: &DocumentId, thread: &str) -> Result<Vec<WaveletOp>, BuildError> {
     let (document, manifest) = read(wavelet)?;
     let at = entry(&manifest, parent)?.end;
-    Ok(vec![mutate(&manifest_id(), edit::insert(document, at, empty_element("thread", &[("id", thread)]))?)])
+    Ok(vec![mutate(
+        &manifest_id(),
+        edit::insert(document, at, empty_element("thread", &[("id", thread)]))?,
+    )])
 }
 
 /// An empty thread at a place in the text of a blip: the anchor there, then the thread.
@@ -126,14 +156,25 @@ pub fn add_inline_thread(
 ) -> Result<Vec<WaveletOp>, BuildError> {
     let (document, manifest) = read(wavelet)?;
     let end = entry(&manifest, parent)?.end;
-    let (text, _) = wavelet.document(parent).ok_or_else(|| BuildError::NoBlip(parent.clone()))?;
+    let (text, _) = wavelet
+        .document(parent)
+        .ok_or_else(|| BuildError::NoBlip(parent.clone()))?;
     let anchor = edit::insert(text, at, empty_element("reply", &[("id", thread)]))?;
-    let new = edit::insert(document, end, empty_element("thread", &[("id", thread), ("inline", "true")]))?;
+    let new = edit::insert(
+        document,
+        end,
+        empty_element("thread", &[("id", thread), ("inline", "true")]),
+    )?;
     Ok(vec![mutate(parent, anchor), mutate(&manifest_id(), new)])
 }
 
 /// A reply to a blip: a new thread with a first blip, one operation for each document.
-pub fn reply(wavelet: &Wavelet, parent: &DocumentId, blip: &DocumentId, content: DocOp) -> Result<Vec<WaveletOp>, BuildError> {
+pub fn reply(
+    wavelet: &Wavelet,
+    parent: &DocumentId,
+    blip: &DocumentId,
+    content: DocOp,
+) -> Result<Vec<WaveletOp>, BuildError> {
     let (document, manifest) = read(wavelet)?;
     let new = first_of_thread(document, entry(&manifest, parent)?.end, blip, &[("id", blip.as_str())])?;
     Ok(vec![mutate(blip, content), mutate(&manifest_id(), new)])
@@ -149,19 +190,42 @@ pub fn reply_inline(
 ) -> Result<Vec<WaveletOp>, BuildError> {
     let (document, manifest) = read(wavelet)?;
     let id = blip.as_str();
-    let new = first_of_thread(document, entry(&manifest, parent)?.end, blip, &[("id", id), ("inline", "true")])?;
-    let (text, _) = wavelet.document(parent).ok_or_else(|| BuildError::NoBlip(parent.clone()))?;
+    let new = first_of_thread(
+        document,
+        entry(&manifest, parent)?.end,
+        blip,
+        &[("id", id), ("inline", "true")],
+    )?;
+    let (text, _) = wavelet
+        .document(parent)
+        .ok_or_else(|| BuildError::NoBlip(parent.clone()))?;
     let anchor = edit::insert(text, at, empty_element("reply", &[("id", id)]))?;
-    Ok(vec![mutate(parent, anchor), mutate(blip, content), mutate(&manifest_id(), new)])
+    Ok(vec![
+        mutate(parent, anchor),
+        mutate(blip, content),
+        mutate(&manifest_id(), new),
+    ])
 }
 
-fn first_of_thread(manifest: &Document, at: usize, blip: &DocumentId, thread: &[(&str, &str)]) -> Result<DocOp, IllFormed> {
-    edit::insert(manifest, at, element("thread", thread, empty_element("blip", &[("id", blip.as_str())])))
+fn first_of_thread(
+    manifest: &Document,
+    at: usize,
+    blip: &DocumentId,
+    thread: &[(&str, &str)],
+) -> Result<DocOp, IllFormed> {
+    edit::insert(
+        manifest,
+        at,
+        element("thread", thread, empty_element("blip", &[("id", blip.as_str())])),
+    )
 }
 
 /// Deletes a blip: its replies, its entry, its content, and its thread with its anchors if it was the last in it.
 pub fn delete_blip(wavelet: &Wavelet, blip: &DocumentId) -> Result<Vec<WaveletOp>, BuildError> {
-    let mut deletion = Deletion { wavelet: wavelet.clone(), ops: Vec::new() };
+    let mut deletion = Deletion {
+        wavelet: wavelet.clone(),
+        ops: Vec::new(),
+    };
     deletion.blip(blip)?;
     Ok(deletion.ops)
 }
@@ -175,8 +239,12 @@ struct Deletion {
 impl Deletion {
     fn blip(&mut self, id: &DocumentId) -> Result<(), BuildError> {
         let (_, manifest) = read(&self.wavelet)?;
-        let replies: Vec<DocumentId> =
-            entry(&manifest, id)?.threads.iter().flat_map(|thread| &thread.blips).map(|blip| blip.id.clone()).collect();
+        let replies: Vec<DocumentId> = entry(&manifest, id)?
+            .threads
+            .iter()
+            .flat_map(|thread| &thread.blips)
+            .map(|blip| blip.id.clone())
+            .collect();
         for reply in replies {
             // The reply may be an entry twice, and gone with the first.
             if read(&self.wavelet)?.1.blip(&reply).is_some() {
@@ -186,7 +254,9 @@ impl Deletion {
         let (document, manifest) = read(&self.wavelet)?;
         let BlipEntry { start, end, .. } = entry(&manifest, id)?;
         let without = edit::delete(document, *start, end + 1)?;
-        let thread = manifest.thread_of(id).map(|(parent, thread)| (parent.map(|parent| parent.id.clone()), thread.id.clone()));
+        let thread = manifest
+            .thread_of(id)
+            .map(|(parent, thread)| (parent.map(|parent| parent.id.clone()), thread.id.clone()));
         self.push(&manifest_id(), without)?;
         if let Some((content, _)) = self.wavelet.document(id).filter(|(document, _)| !document.is_empty()) {
             let emptied = edit::delete(content, 0, content.len())?;
@@ -201,7 +271,9 @@ impl Deletion {
     /// Removes a thread that has no blips, then its anchors.
     fn empty_thread(&mut self, parent: &DocumentId, id: &str) -> Result<(), BuildError> {
         let (document, manifest) = read(&self.wavelet)?;
-        let Some((_, Thread { blips, start, end, .. })) = manifest.thread(id) else { return Ok(()) };
+        let Some((_, Thread { blips, start, end, .. })) = manifest.thread(id) else {
+            return Ok(());
+        };
         if !blips.is_empty() {
             return Ok(());
         }
@@ -225,9 +297,7 @@ impl Deletion {
 
 /// The first empty anchor of a thread.
 fn anchor(text: &Document, thread: &str) -> Option<usize> {
-    let found = |(_, (item, _)): &(usize, (ItemRef<'_>, _))| {
-        matches!(item, ItemRef::Start { kind, attributes } if &***kind == "reply" && attributes.value("id") == Some(thread))
-    };
+    let found = |(_, (item, _)): &(usize, (ItemRef<'_>, _))| matches!(item, ItemRef::Start { kind, attributes } if &***kind == "reply" && attributes.value("id") == Some(thread));
     let at = text.items().enumerate().find(found)?.0;
     (text.item(at + 1) == Some(ItemRef::End)).then_some(at)
 }
@@ -253,7 +323,11 @@ pub fn merged(ops: Vec<WaveletOp>) -> Result<Vec<WaveletOp>, BuildError> {
 fn read(wavelet: &Wavelet) -> Result<(&Document, Manifest), BuildError> {
     let (document, _) = wavelet.document(&manifest_id()).ok_or(BuildError::NoConversation)?;
     let manifest = Manifest::read(document);
-    if manifest.root.end == 0 { Err(BuildError::NoConversation) } else { Ok((document, manifest)) }
+    if manifest.root.end == 0 {
+        Err(BuildError::NoConversation)
+    } else {
+        Ok((document, manifest))
+    }
 }
 
 fn entry<'a>(manifest: &'a Manifest, blip: &DocumentId) -> Result<&'a BlipEntry, BuildError> {

@@ -66,15 +66,30 @@ impl Manifest {
                     let flag = |name| attributes.value(name) == Some("true");
                     open.push(match (&**kind, open.last()) {
                         _ if open.len() > 2 * DEPTH_MAX => Open::Other,
-                        ("conversation", None) => Open::Thread(Thread { start: at, ..Thread::default() }),
+                        ("conversation", None) => Open::Thread(Thread {
+                            start: at,
+                            ..Thread::default()
+                        }),
                         ("thread", Some(Open::Blip(_))) => {
                             let (id, inline) = (id.cloned(), flag("inline"));
-                            Open::Thread(Thread { id, inline, blips: Vec::new(), start: at, end: at })
+                            Open::Thread(Thread {
+                                id,
+                                inline,
+                                blips: Vec::new(),
+                                start: at,
+                                end: at,
+                            })
                         }
                         ("blip", Some(Open::Thread(_))) => match id.map(|id| DocumentId::new(id)) {
                             Some(Ok(id)) => {
                                 let (deleted, threads) = (flag("deleted"), Vec::new());
-                                Open::Blip(BlipEntry { id, deleted, threads, start: at, end: at })
+                                Open::Blip(BlipEntry {
+                                    id,
+                                    deleted,
+                                    threads,
+                                    start: at,
+                                    end: at,
+                                })
                             }
                             _ => Open::Other,
                         },
@@ -82,9 +97,17 @@ impl Manifest {
                     });
                 }
                 ItemRef::End => match (open.pop(), open.last_mut()) {
-                    (Some(Open::Thread(root)), None) => return Self { root: Thread { end: at, ..root } },
-                    (Some(Open::Thread(thread)), Some(Open::Blip(blip))) => blip.threads.push(Thread { end: at, ..thread }),
-                    (Some(Open::Blip(blip)), Some(Open::Thread(thread))) => thread.blips.push(BlipEntry { end: at, ..blip }),
+                    (Some(Open::Thread(root)), None) => {
+                        return Self {
+                            root: Thread { end: at, ..root },
+                        };
+                    }
+                    (Some(Open::Thread(thread)), Some(Open::Blip(blip))) => {
+                        blip.threads.push(Thread { end: at, ..thread })
+                    }
+                    (Some(Open::Blip(blip)), Some(Open::Thread(thread))) => {
+                        thread.blips.push(BlipEntry { end: at, ..blip })
+                    }
                     _ => {}
                 },
             }
@@ -103,7 +126,10 @@ impl Manifest {
     /// The first entry of a blip.
     #[must_use]
     pub fn blip(&self, id: &DocumentId) -> Option<&BlipEntry> {
-        self.blips().into_iter().map(|(_, blip)| blip).find(|blip| blip.id == *id)
+        self.blips()
+            .into_iter()
+            .map(|(_, blip)| blip)
+            .find(|blip| blip.id == *id)
     }
 
     /// The first thread of an id, with the blip that it replies to.
@@ -113,7 +139,10 @@ impl Manifest {
             let blip: &BlipEntry = blip;
             blip.threads.iter().map(|thread| (blip, thread)).collect()
         };
-        self.blips().into_iter().flat_map(threads).find(|(_, thread)| thread.id.as_deref() == Some(id))
+        self.blips()
+            .into_iter()
+            .flat_map(threads)
+            .find(|(_, thread)| thread.id.as_deref() == Some(id))
     }
 
     /// The thread in which a blip is, with the blip that the thread replies to (none for the root).

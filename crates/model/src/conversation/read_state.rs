@@ -29,7 +29,12 @@ impl ReadState {
         for (item, _) in document.items() {
             match item {
                 ItemRef::Start { kind, attributes } => {
-                    let version = || attributes.value("v").and_then(|text| text.parse().ok()).map(Version::new);
+                    let version = || {
+                        attributes
+                            .value("v")
+                            .and_then(|text| text.parse().ok())
+                            .map(Version::new)
+                    };
                     match (depth, &**kind, &wavelet) {
                         (0, "wavelet", _) => wavelet = attributes.value("i").and_then(|text| text.parse().ok()),
                         (0, ..) => wavelet = None,
@@ -87,12 +92,27 @@ pub fn mark_blip_read(
 }
 
 /// Notes that everything in a wavelet was read up to a version.
-pub fn mark_wavelet_read(document: &Document, wavelet: &WaveletId, version: Version) -> Result<Vec<WaveletOp>, BuildError> {
-    if ReadState::read(document).0.get(wavelet).and_then(|read| read.all).is_some_and(|all| all >= version) {
+pub fn mark_wavelet_read(
+    document: &Document,
+    wavelet: &WaveletId,
+    version: Version,
+) -> Result<Vec<WaveletOp>, BuildError> {
+    if ReadState::read(document)
+        .0
+        .get(wavelet)
+        .and_then(|read| read.all)
+        .is_some_and(|all| all >= version)
+    {
         return Ok(Vec::new());
     }
     let text = version.to_string();
-    write(document, wavelet, |kind, _| kind == "all", empty_element("all", &[("v", &text)]), true)
+    write(
+        document,
+        wavelet,
+        |kind, _| kind == "all",
+        empty_element("all", &[("v", &text)]),
+        true,
+    )
 }
 
 /// Deletes the old entries, then inserts the new one, first or last in the wavelet's element, each its own operation as the
@@ -105,10 +125,17 @@ fn write(
     last: bool,
 ) -> Result<Vec<WaveletOp>, BuildError> {
     let id = DocumentId::new("m/read").expect("not empty");
-    let mut steps = Steps { document: document.clone(), ops: Vec::new() };
+    let mut steps = Steps {
+        document: document.clone(),
+        ops: Vec::new(),
+    };
     if element_of(&steps.document, wavelet).is_none() {
         let at = steps.document.len();
-        steps.push(edit::insert(document, at, empty_element("wavelet", &[("i", &wavelet.to_string())]))?);
+        steps.push(edit::insert(
+            document,
+            at,
+            empty_element("wavelet", &[("i", &wavelet.to_string())]),
+        )?);
     }
     let (start, end) = element_of(&steps.document, wavelet).expect("it was there or was made");
     let mut old: Vec<usize> = Vec::new();
@@ -125,7 +152,11 @@ fn write(
     }
     let at = if last { end - 2 * old.len() } else { start + 1 };
     steps.push(edit::insert(&steps.document, at, new)?);
-    Ok(steps.ops.into_iter().map(|op| WaveletOp::MutateDocument { id: id.clone(), op }).collect())
+    Ok(steps
+        .ops
+        .into_iter()
+        .map(|op| WaveletOp::MutateDocument { id: id.clone(), op })
+        .collect())
 }
 
 struct Steps {
@@ -135,7 +166,9 @@ struct Steps {
 
 impl Steps {
     fn push(&mut self, op: crate::doc::DocOp) {
-        self.document.apply(&op).expect("an operation built on the document fits it");
+        self.document
+            .apply(&op)
+            .expect("an operation built on the document fits it");
         self.ops.push(op);
     }
 }

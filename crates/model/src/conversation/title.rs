@@ -33,19 +33,32 @@ pub fn wave_title(wavelet: &Wavelet) -> String {
 #[must_use]
 pub fn wave_snippet(wavelet: &Wavelet, max: usize) -> String {
     let blips = blips(wavelet);
-    let Some((first, others)) = blips.split_first() else { return String::new() };
+    let Some((first, others)) = blips.split_first() else {
+        return String::new();
+    };
     let snippet = snippet(first, max);
     if !snippet.is_empty() {
         return snippet;
     }
-    others.iter().map(|blip| shorten(&blip.text(), max)).find(|text| !text.is_empty()).unwrap_or_default()
+    others
+        .iter()
+        .map(|blip| shorten(&blip.text(), max))
+        .find(|text| !text.is_empty())
+        .unwrap_or_default()
 }
 
 fn blips(wavelet: &Wavelet) -> Vec<&Document> {
     let manifest_id = DocumentId::new("conversation").expect("not empty");
-    let Some((manifest, _)) = wavelet.document(&manifest_id) else { return Vec::new() };
+    let Some((manifest, _)) = wavelet.document(&manifest_id) else {
+        return Vec::new();
+    };
     let shown = Manifest::read(manifest);
-    shown.blips().into_iter().filter_map(|(_, blip)| wavelet.document(&blip.id)).map(|(document, _)| document).collect()
+    shown
+        .blips()
+        .into_iter()
+        .filter_map(|(_, blip)| wavelet.document(&blip.id))
+        .map(|(document, _)| document)
+        .collect()
 }
 
 #[derive(Default)]
@@ -74,12 +87,21 @@ fn find(blip: &Document) -> Found {
         }
     }
     match value {
-        Some("") if !covered.trim().is_empty() => Found { title: covered, rest: others },
-        Some(value) if !value.is_empty() => Found { title: value.to_owned(), rest: format!("{covered}\n{others}") },
+        Some("") if !covered.trim().is_empty() => Found {
+            title: covered,
+            rest: others,
+        },
+        Some(value) if !value.is_empty() => Found {
+            title: value.to_owned(),
+            rest: format!("{covered}\n{others}"),
+        },
         _ => {
             let text = format!("{covered}{others}");
             let (title, rest) = text.trim_start().split_once('\n').unwrap_or((text.trim_start(), ""));
-            Found { title: title.to_owned(), rest: rest.to_owned() }
+            Found {
+                title: title.to_owned(),
+                rest: rest.to_owned(),
+            }
         }
     }
 }
@@ -87,7 +109,12 @@ fn find(blip: &Document) -> Found {
 /// In one line, runs of white space made one space, cut at `max` characters with an ellipsis.
 fn shorten(text: &str, max: usize) -> String {
     let mut out = String::new();
-    for (count, c) in text.split_whitespace().flat_map(|word| std::iter::once(' ').chain(word.chars())).skip(1).enumerate() {
+    for (count, c) in text
+        .split_whitespace()
+        .flat_map(|word| std::iter::once(' ').chain(word.chars()))
+        .skip(1)
+        .enumerate()
+    {
         if count == max {
             out.pop();
             out.push('…');

@@ -7,7 +7,10 @@ use crate::doc::update::Update;
 
 /// Annotation values by key, in UTF-16 order of keys. Shared between the items that have them: a clone costs nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Annotations(Option<Arc<[(Arc<str>, Arc<str>)]>>);
+pub struct Annotations(Option<Arc<[Pair]>>);
+
+/// A key and its value.
+type Pair = (Arc<str>, Arc<str>);
 
 impl Annotations {
     /// The value of a key.
@@ -24,7 +27,7 @@ impl Annotations {
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
-    fn pairs(&self) -> &[(Arc<str>, Arc<str>)] {
+    fn pairs(&self) -> &[Pair] {
         self.0.as_deref().unwrap_or_default()
     }
     pub(crate) fn shared(&self, key: &str) -> Option<&Arc<str>> {
@@ -34,7 +37,9 @@ impl Annotations {
     }
     /// Whether each key of the update has its old value.
     pub(crate) fn fits(&self, update: &Update) -> bool {
-        update.iter().all(|(key, values)| self.shared(key) == values.old.as_ref())
+        update
+            .iter()
+            .all(|(key, values)| self.shared(key) == values.old.as_ref())
     }
     /// With the new values of the update.
     pub(crate) fn updated(&self, update: &Update) -> Self {
@@ -54,7 +59,10 @@ impl Annotations {
     }
     /// Whether each key in which the two differ satisfies `allowed`.
     pub(crate) fn differ_only(&self, other: &Self, allowed: impl Fn(&str) -> bool) -> bool {
-        let against = |a: &Self, b: &Self| a.iter().all(|(key, value)| b.shared(key) == Some(value) || allowed(key));
+        let against = |a: &Self, b: &Self| {
+            a.iter()
+                .all(|(key, value)| b.shared(key) == Some(value) || allowed(key))
+        };
         against(self, other) && against(other, self)
     }
 }

@@ -4,7 +4,9 @@
 //! deletes comes before what `b` inserts.
 
 use crate::doc::normalize::Normalizer;
-use crate::doc::op::{AnnotationBoundary, AttributeChange, Attributes, AttributesUpdate, Component, DocOp, item_count, utf16_cmp};
+use crate::doc::op::{
+    AnnotationBoundary, AttributeChange, Attributes, AttributesUpdate, Component, DocOp, item_count, utf16_cmp,
+};
 use crate::doc::text::split_items;
 use crate::doc::update::{OldNew, Update};
 use std::sync::Arc;
@@ -46,7 +48,10 @@ enum Waiting<'a> {
     /// `a` inserted text.
     Text(&'a str),
     /// `a` inserted an element's start.
-    Start { kind: &'a Arc<str>, attributes: &'a Attributes },
+    Start {
+        kind: &'a Arc<str>,
+        attributes: &'a Attributes,
+    },
     /// `a` inserted an element's end.
     End,
     /// `a` replaced attributes.
@@ -148,12 +153,20 @@ impl<'a> Composer<'a> {
         match waiting {
             Waiting::Retained(first) => {
                 self.out.retain(first.min(count));
-                return Ok(if first > count { Waiting::Retained(first - count) } else { keep(count - first) });
+                return Ok(if first > count {
+                    Waiting::Retained(first - count)
+                } else {
+                    keep(count - first)
+                });
             }
             Waiting::Text(text) => {
                 let (here, rest, taken) = split_items(text, count);
                 self.out.characters(here);
-                return Ok(if rest.is_empty() { keep(count - taken) } else { Waiting::Text(rest) });
+                return Ok(if rest.is_empty() {
+                    keep(count - taken)
+                } else {
+                    Waiting::Text(rest)
+                });
             }
             Waiting::Start { kind, attributes } => self.out.element_start(kind, attributes),
             Waiting::End => self.out.element_end(),
@@ -170,7 +183,11 @@ impl<'a> Composer<'a> {
                 self.flush();
                 let (here, rest, taken) = split_items(text, first);
                 self.out.delete_characters(here);
-                Ok(if rest.is_empty() { retained(first - taken) } else { Waiting::Delete(rest) })
+                Ok(if rest.is_empty() {
+                    retained(first - taken)
+                } else {
+                    Waiting::Delete(rest)
+                })
             }
             // COMPAT(wiab): only the lengths count. It matters where operations do not belong together (operations.md §6,
             // "errors"), and there every copy must come to the same result.
@@ -220,7 +237,9 @@ impl<'a> Composer<'a> {
             }
             Waiting::Start { kind, .. } => self.out.element_start(kind, new),
             Waiting::Replaced { old, .. } => self.out.replace(old.clone(), new.clone()),
-            Waiting::Updated(update) => self.out.replace(old.updated(&update.inverted()).ok_or(VALUES)?, new.clone()),
+            Waiting::Updated(update) => self
+                .out
+                .replace(old.updated(&update.inverted()).ok_or(VALUES)?, new.clone()),
             _ => return Err(ILLEGAL),
         }
         Ok(Waiting::Nothing)
@@ -234,7 +253,9 @@ impl<'a> Composer<'a> {
                 self.out.update(update.clone());
                 return Ok(retained(count - 1));
             }
-            Waiting::Start { kind, attributes } => self.out.element_start(kind, &attributes.updated(update).ok_or(VALUES)?),
+            Waiting::Start { kind, attributes } => {
+                self.out.element_start(kind, &attributes.updated(update).ok_or(VALUES)?)
+            }
             Waiting::Replaced { old, new } => self.out.replace(old.clone(), new.updated(update).ok_or(VALUES)?),
             Waiting::Updated(first) => self.out.update(merge(first, update)?),
             _ => return Err(ILLEGAL),
@@ -293,11 +314,19 @@ fn count(text: &str) -> u32 {
 }
 
 fn retained<'a>(count: u32) -> Waiting<'a> {
-    if count == 0 { Waiting::Nothing } else { Waiting::Retained(count) }
+    if count == 0 {
+        Waiting::Nothing
+    } else {
+        Waiting::Retained(count)
+    }
 }
 
 fn keep<'a>(count: u32) -> Waiting<'a> {
-    if count == 0 { Waiting::Nothing } else { Waiting::Keep(count) }
+    if count == 0 {
+        Waiting::Nothing
+    } else {
+        Waiting::Keep(count)
+    }
 }
 
 /// Per name: the first's old value, the second's new one.

@@ -87,7 +87,9 @@ impl Document {
 
     /// All items in order.
     pub fn items(&self) -> impl Iterator<Item = (ItemRef<'_>, &Annotations)> {
-        self.items.runs().flat_map(move |(items, annotations)| items.iter().map(move |&item| (self.read(item), annotations)))
+        self.items
+            .runs()
+            .flat_map(move |(items, annotations)| items.iter().map(move |&item| (self.read(item), annotations)))
     }
 
     /// The item at a position.
@@ -163,7 +165,8 @@ impl Document {
     fn insert_text(&mut self, at: usize, text: &str, annotations: Annotations) {
         let mut chars = text.chars();
         if let (Some(only), None) = (chars.next(), chars.next()) {
-            self.items.insert(at, std::iter::once(Item::character(only)), annotations);
+            self.items
+                .insert(at, std::iter::once(Item::character(only)), annotations);
         } else {
             let items: Vec<Item> = text.chars().map(Item::character).collect();
             self.items.insert(at, items.into_iter(), annotations);
@@ -171,7 +174,10 @@ impl Document {
     }
 
     fn new_element(&mut self, kind: &Arc<str>, attributes: &Attributes) -> Item {
-        let element = Element { kind: kind.clone(), attributes: attributes.clone() };
+        let element = Element {
+            kind: kind.clone(),
+            attributes: attributes.clone(),
+        };
         if let Some(slot) = self.free.pop() {
             self.elements[slot] = element;
             Item::start(slot)
@@ -253,17 +259,28 @@ type Fit = Result<(), &'static str>;
 impl<'a> Check<'a> {
     fn new(document: &'a Document, inherited: &'a mut Vec<Annotations>) -> Self {
         let (near, output) = (document.items.near(), Output::Known(Annotations::default()));
-        Self { document, near, at: 0, update: Update::default(), output, inherited }
+        Self {
+            document,
+            near,
+            at: 0,
+            update: Update::default(),
+            output,
+            inherited,
+        }
     }
 
     fn run(mut self, op: &DocOp) -> Result<(), ApplyError> {
         for component in op.components() {
-            self.step(component).map_err(|reason| ApplyError { item: self.at, reason })?;
+            self.step(component)
+                .map_err(|reason| ApplyError { item: self.at, reason })?;
         }
         if self.at == self.document.len() {
             Ok(())
         } else {
-            Err(ApplyError { item: self.at, reason: "the operation ends where the document ends" })
+            Err(ApplyError {
+                item: self.at,
+                reason: "the operation ends where the document ends",
+            })
         }
     }
 
@@ -291,7 +308,10 @@ impl<'a> Check<'a> {
             },
             Component::UpdateAttributes(update) => match self.item()? {
                 ItemRef::Start { attributes, .. }
-                    if update.changes().iter().all(|c| attributes.shared(&c.name) == c.old.as_ref()) =>
+                    if update
+                        .changes()
+                        .iter()
+                        .all(|c| attributes.shared(&c.name) == c.old.as_ref()) =>
                 {
                     self.retain(1)
                 }
@@ -386,14 +406,20 @@ impl<'a> Check<'a> {
 
     /// The update takes a deleted item's annotations to those of the output.
     fn deletable(&self, item: &Annotations) -> Fit {
-        let Output::Known(output) = &self.output else { unreachable!("the output is made known before a deletion") };
+        let Output::Known(output) = &self.output else {
+            unreachable!("the output is made known before a deletion")
+        };
         if self.update.is_empty() && item == output {
             return Ok(());
         }
         if !item.fits(&self.update) {
             return Err(OLD_VALUE);
         }
-        if self.update.iter().any(|(key, values)| output.shared(key) != values.new.as_ref()) {
+        if self
+            .update
+            .iter()
+            .any(|(key, values)| output.shared(key) != values.new.as_ref())
+        {
             return Err("a change around a deletion leads to the value left of it");
         }
         if item.differ_only(output, |key| self.update.find(key).is_some()) {

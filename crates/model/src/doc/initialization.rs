@@ -21,7 +21,10 @@ pub(crate) fn write(document: &Document) -> DocOp {
             (ItemRef::Character(c), Some(Component::Characters(text))) => text.push(c),
             (ItemRef::Character(c), _) => out.push(Component::Characters(c.into())),
             (ItemRef::Start { kind, attributes }, _) => {
-                out.push(Component::ElementStart { kind: kind.clone(), attributes: attributes.clone() });
+                out.push(Component::ElementStart {
+                    kind: kind.clone(),
+                    attributes: attributes.clone(),
+                });
             }
             (ItemRef::End, _) => out.push(Component::ElementEnd),
         }
@@ -33,11 +36,19 @@ pub(crate) fn write(document: &Document) -> DocOp {
 }
 
 fn step(from: &Annotations, to: &Annotations) -> AnnotationBoundary {
-    let ends = from.iter().filter(|(key, _)| to.value(key).is_none()).map(|(key, _)| key.clone()).collect();
+    let ends = from
+        .iter()
+        .filter(|(key, _)| to.value(key).is_none())
+        .map(|(key, _)| key.clone())
+        .collect();
     let changes = to
         .iter()
         .filter(|(key, value)| from.shared(key) != Some(value))
-        .map(|(key, value)| AnnotationChange { key: key.clone(), old: None, new: Some(value.clone()) })
+        .map(|(key, value)| AnnotationChange {
+            key: key.clone(),
+            old: None,
+            new: Some(value.clone()),
+        })
         .collect();
     AnnotationBoundary { ends, changes }
 }

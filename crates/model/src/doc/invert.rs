@@ -12,16 +12,21 @@ fn invert_component(component: &Component) -> Component {
     match component {
         Component::Retain(count) => Component::Retain(*count),
         Component::Characters(text) => Component::DeleteCharacters(text.clone()),
-        Component::ElementStart { kind, attributes } => {
-            Component::DeleteElementStart { kind: kind.clone(), attributes: attributes.clone() }
-        }
+        Component::ElementStart { kind, attributes } => Component::DeleteElementStart {
+            kind: kind.clone(),
+            attributes: attributes.clone(),
+        },
         Component::ElementEnd => Component::DeleteElementEnd,
         Component::DeleteCharacters(text) => Component::Characters(text.clone()),
-        Component::DeleteElementStart { kind, attributes } => {
-            Component::ElementStart { kind: kind.clone(), attributes: attributes.clone() }
-        }
+        Component::DeleteElementStart { kind, attributes } => Component::ElementStart {
+            kind: kind.clone(),
+            attributes: attributes.clone(),
+        },
         Component::DeleteElementEnd => Component::ElementEnd,
-        Component::ReplaceAttributes { old, new } => Component::ReplaceAttributes { old: new.clone(), new: old.clone() },
+        Component::ReplaceAttributes { old, new } => Component::ReplaceAttributes {
+            old: new.clone(),
+            new: old.clone(),
+        },
         Component::UpdateAttributes(update) => Component::UpdateAttributes(update.inverted()),
         Component::AnnotationBoundary(boundary) => Component::AnnotationBoundary(AnnotationBoundary {
             ends: boundary.ends.clone(),
@@ -31,5 +36,9 @@ fn invert_component(component: &Component) -> Component {
 }
 
 fn invert_change(change: &AnnotationChange) -> AnnotationChange {
-    AnnotationChange { key: change.key.clone(), old: change.new.clone(), new: change.old.clone() }
+    AnnotationChange {
+        key: change.key.clone(),
+        old: change.new.clone(),
+        new: change.old.clone(),
+    }
 }

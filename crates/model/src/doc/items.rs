@@ -29,7 +29,11 @@ impl Item {
         (self.0 & Self::START != 0).then_some((self.0 & !Self::START) as usize)
     }
     fn depth(self) -> i32 {
-        if self == Self::END { -1 } else { i32::from(self.0 & Self::START != 0) }
+        if self == Self::END {
+            -1
+        } else {
+            i32::from(self.0 & Self::START != 0)
+        }
     }
 }
 
@@ -93,8 +97,15 @@ impl Items {
             if position - near.start < leaf.items.len() {
                 return position - near.start;
             }
-            let next = Near { leaf: near.leaf + 1, start: near.start + leaf.items.len() };
-            if self.leaves.get(next.leaf).is_some_and(|leaf| position - next.start < leaf.items.len()) {
+            let next = Near {
+                leaf: near.leaf + 1,
+                start: near.start + leaf.items.len(),
+            };
+            if self
+                .leaves
+                .get(next.leaf)
+                .is_some_and(|leaf| position - next.start < leaf.items.len())
+            {
                 *near = next;
                 return position - next.start;
             }
@@ -126,7 +137,10 @@ impl Items {
         let offset = self.find(near, position);
         let leaf = &self.leaves[near.leaf];
         let (run, end) = leaf.run_at(offset);
-        (&leaf.items[offset..end.min(offset + limit)], &leaf.runs[run].annotations)
+        (
+            &leaf.items[offset..end.min(offset + limit)],
+            &leaf.runs[run].annotations,
+        )
     }
 
     /// All runs in order.
@@ -141,7 +155,12 @@ impl Items {
     }
 
     /// Inserts before the item at `position`, or at the end.
-    pub(crate) fn insert(&mut self, position: usize, items: impl ExactSizeIterator<Item = Item>, annotations: Annotations) {
+    pub(crate) fn insert(
+        &mut self,
+        position: usize,
+        items: impl ExactSizeIterator<Item = Item>,
+        annotations: Annotations,
+    ) {
         let count = items.len();
         if self.leaves.is_empty() {
             self.leaves.push(Leaf::default());
@@ -248,13 +267,19 @@ impl Items {
         let mut rest: Option<Run> = None;
         let leaves = (0..pieces).map(|piece| {
             let (from, to) = (items.len() * piece / pieces, items.len() * (piece + 1) / pieces);
-            let mut leaf = Leaf { items: items[from..to].to_vec(), ..Leaf::default() };
+            let mut leaf = Leaf {
+                items: items[from..to].to_vec(),
+                ..Leaf::default()
+            };
             leaf.items.reserve_exact(LEAF_MAX + 1 - (to - from));
             let mut wanted = to - from;
             while wanted > 0 {
                 let mut run = rest.take().or_else(|| runs.next()).expect("runs cover the items");
                 if run.len > wanted {
-                    rest = Some(Run { len: run.len - wanted, annotations: run.annotations.clone() });
+                    rest = Some(Run {
+                        len: run.len - wanted,
+                        annotations: run.annotations.clone(),
+                    });
                     run.len = wanted;
                 }
                 wanted -= run.len;
@@ -275,7 +300,11 @@ impl Items {
             self.leaves.remove(at);
             return;
         }
-        let fits = |neighbour: usize| self.leaves.get(neighbour).is_some_and(|leaf| leaf.items.len() + len <= LEAF_FILL);
+        let fits = |neighbour: usize| {
+            self.leaves
+                .get(neighbour)
+                .is_some_and(|leaf| leaf.items.len() + len <= LEAF_FILL)
+        };
         let first = if len >= LEAF_MIN {
             return;
         } else if fits(at + 1) {
@@ -334,7 +363,13 @@ impl Leaf {
 
     fn insert(&mut self, offset: usize, items: impl Iterator<Item = Item>, count: usize, annotations: Annotations) {
         if offset == 0 {
-            self.runs.insert(0, Run { len: count, annotations });
+            self.runs.insert(
+                0,
+                Run {
+                    len: count,
+                    annotations,
+                },
+            );
             self.merge(1);
         } else {
             let (left, end) = self.run_at(offset - 1);
@@ -343,10 +378,19 @@ impl Leaf {
             } else {
                 if end > offset {
                     self.runs[left].len -= end - offset;
-                    let rest = Run { len: end - offset, annotations: self.runs[left].annotations.clone() };
+                    let rest = Run {
+                        len: end - offset,
+                        annotations: self.runs[left].annotations.clone(),
+                    };
                     self.runs.insert(left + 1, rest);
                 }
-                self.runs.insert(left + 1, Run { len: count, annotations });
+                self.runs.insert(
+                    left + 1,
+                    Run {
+                        len: count,
+                        annotations,
+                    },
+                );
                 self.merge(left + 2);
             }
         }
@@ -403,8 +447,15 @@ impl Leaf {
             let pieces = [(run_end.min(offset), false), (run_end.min(end), true), (run_end, false)];
             for (to, inside) in pieces {
                 if to > at {
-                    let annotations = if inside { changed.clone() } else { run.annotations.clone() };
-                    self.push_run(Run { len: to - at, annotations });
+                    let annotations = if inside {
+                        changed.clone()
+                    } else {
+                        run.annotations.clone()
+                    };
+                    self.push_run(Run {
+                        len: to - at,
+                        annotations,
+                    });
                     at = to;
                 }
             }

@@ -75,7 +75,10 @@ impl Normalizer {
     }
 
     pub(crate) fn element_start(&mut self, kind: &Arc<str>, attributes: &Attributes) {
-        self.push(Component::ElementStart { kind: kind.clone(), attributes: attributes.clone() });
+        self.push(Component::ElementStart {
+            kind: kind.clone(),
+            attributes: attributes.clone(),
+        });
     }
 
     pub(crate) fn element_end(&mut self) {
@@ -83,7 +86,10 @@ impl Normalizer {
     }
 
     pub(crate) fn delete_element_start(&mut self, kind: &Arc<str>, attributes: &Attributes) {
-        self.push(Component::DeleteElementStart { kind: kind.clone(), attributes: attributes.clone() });
+        self.push(Component::DeleteElementStart {
+            kind: kind.clone(),
+            attributes: attributes.clone(),
+        });
     }
 
     pub(crate) fn delete_element_end(&mut self) {

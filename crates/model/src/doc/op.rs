@@ -116,9 +116,12 @@ impl DocOp {
         well_formed::check(&components)?;
         Ok(Self(components))
     }
-    /// For results that are well-formed because of how they are made (inversion).
+    /// For results that are well-formed because of how they are made.
     pub(crate) fn trusted(components: Vec<Component>) -> Self {
-        debug_assert!(well_formed::check(&components).is_ok(), "an operation made here is well-formed");
+        debug_assert!(
+            well_formed::check(&components).is_ok(),
+            "an operation made here is well-formed"
+        );
         Self(components)
     }
     /// The components in order.
@@ -148,7 +151,10 @@ impl Component {
         match self {
             Self::Retain(count) => *count as usize,
             Self::DeleteCharacters(text) => item_count(text),
-            Self::DeleteElementStart { .. } | Self::DeleteElementEnd | Self::ReplaceAttributes { .. } | Self::UpdateAttributes(_) => 1,
+            Self::DeleteElementStart { .. }
+            | Self::DeleteElementEnd
+            | Self::ReplaceAttributes { .. }
+            | Self::UpdateAttributes(_) => 1,
             Self::Characters(_) | Self::ElementStart { .. } | Self::ElementEnd | Self::AnnotationBoundary(_) => 0,
         }
     }
@@ -158,8 +164,14 @@ impl Component {
         match self {
             Self::Retain(count) => *count as usize,
             Self::Characters(text) => item_count(text),
-            Self::ElementStart { .. } | Self::ElementEnd | Self::ReplaceAttributes { .. } | Self::UpdateAttributes(_) => 1,
-            Self::DeleteCharacters(_) | Self::DeleteElementStart { .. } | Self::DeleteElementEnd | Self::AnnotationBoundary(_) => 0,
+            Self::ElementStart { .. }
+            | Self::ElementEnd
+            | Self::ReplaceAttributes { .. }
+            | Self::UpdateAttributes(_) => 1,
+            Self::DeleteCharacters(_)
+            | Self::DeleteElementStart { .. }
+            | Self::DeleteElementEnd
+            | Self::AnnotationBoundary(_) => 0,
         }
     }
 }
@@ -173,7 +185,10 @@ impl Attributes {
     /// Pairs whose names must strictly increase.
     pub fn new(pairs: Vec<(Arc<str>, Arc<str>)>) -> Result<Self, IllFormed> {
         if pairs.windows(2).any(|pair| utf16_cmp(&pair[0].0, &pair[1].0).is_ge()) {
-            return Err(IllFormed { index: 0, reason: "attribute names strictly increase" });
+            return Err(IllFormed {
+                index: 0,
+                reason: "attribute names strictly increase",
+            });
         }
         Ok(Self(pairs))
     }
@@ -197,7 +212,10 @@ impl Attributes {
         self.shared(name).map(|value| &**value)
     }
     pub(crate) fn shared(&self, name: &str) -> Option<&Arc<str>> {
-        self.0.iter().find(|(other, _)| &**other == name).map(|(_, value)| value)
+        self.0
+            .iter()
+            .find(|(other, _)| &**other == name)
+            .map(|(_, value)| value)
     }
     /// Pairs in order of name.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
@@ -215,7 +233,10 @@ impl Attributes {
         let mut pairs = Vec::with_capacity(self.0.len() + update.0.len());
         let mut rest = self.0.as_slice();
         for change in &update.0 {
-            let passed = rest.iter().take_while(|(name, _)| utf16_cmp(name, &change.name).is_lt()).count();
+            let passed = rest
+                .iter()
+                .take_while(|(name, _)| utf16_cmp(name, &change.name).is_lt())
+                .count();
             pairs.extend_from_slice(&rest[..passed]);
             rest = &rest[passed..];
             if let Some(((name, value), later)) = rest.split_first() {
@@ -235,8 +256,14 @@ impl Attributes {
 impl AttributesUpdate {
     /// Changes whose names must strictly increase.
     pub fn new(changes: Vec<AttributeChange>) -> Result<Self, IllFormed> {
-        if changes.windows(2).any(|pair| utf16_cmp(&pair[0].name, &pair[1].name).is_ge()) {
-            return Err(IllFormed { index: 0, reason: "attribute names strictly increase" });
+        if changes
+            .windows(2)
+            .any(|pair| utf16_cmp(&pair[0].name, &pair[1].name).is_ge())
+        {
+            return Err(IllFormed {
+                index: 0,
+                reason: "attribute names strictly increase",
+            });
         }
         Ok(Self(changes))
     }
@@ -253,7 +280,11 @@ impl AttributesUpdate {
     /// The update that undoes this one.
     #[must_use]
     pub fn inverted(&self) -> Self {
-        let swap = |c: &AttributeChange| AttributeChange { name: c.name.clone(), old: c.new.clone(), new: c.old.clone() };
+        let swap = |c: &AttributeChange| AttributeChange {
+            name: c.name.clone(),
+            old: c.new.clone(),
+            new: c.old.clone(),
+        };
         Self(self.0.iter().map(swap).collect())
     }
     pub(crate) fn find(&self, name: &str) -> Option<&AttributeChange> {

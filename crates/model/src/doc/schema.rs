@@ -79,7 +79,13 @@ impl Schema {
     /// Whether the operation, which fits the document, keeps to the schema; what was there already is not judged.
     pub fn check(self, document: &Document, op: &DocOp) -> Result<(), SchemaError> {
         let Some(rules) = rules::of(self) else { return Ok(()) };
-        let mut walk = Walk { rules, document, at: 0, inserted: Vec::new(), deleted: 0 };
+        let mut walk = Walk {
+            rules,
+            document,
+            at: 0,
+            inserted: Vec::new(),
+            deleted: 0,
+        };
         op.components().iter().try_for_each(|component| walk.step(component))
     }
 }
@@ -123,8 +129,12 @@ impl<'a> Walk<'a> {
             }
             Component::UpdateAttributes(update) => {
                 if let Some(kind) = self.kind_at(self.at) {
-                    let set = update.changes().iter().filter_map(|change| Some((&*change.name, change.new.as_deref()?)));
-                    set.into_iter().try_for_each(|(name, value)| self.attribute(kind, name, value))?;
+                    let set = update
+                        .changes()
+                        .iter()
+                        .filter_map(|change| Some((&*change.name, change.new.as_deref()?)));
+                    set.into_iter()
+                        .try_for_each(|(name, value)| self.attribute(kind, name, value))?;
                 }
             }
             Component::Retain(_) | Component::DeleteCharacters(_) | Component::AnnotationBoundary(_) => {}
@@ -155,7 +165,9 @@ impl<'a> Walk<'a> {
             }
             return Ok(Some(kind));
         }
-        let Some(at) = self.document.parent(self.at) else { return Ok(None) };
+        let Some(at) = self.document.parent(self.at) else {
+            return Ok(None);
+        };
         let kind = self.kind_at(at);
         if at + 1 == self.at
             && let Some(required) = kind.and_then(|kind| self.rule(kind)).and_then(ElementRule::first_child)
@@ -169,7 +181,10 @@ impl<'a> Walk<'a> {
     fn text(&mut self, text: &str) -> Result<(), SchemaError> {
         let parent = self.parent(None)?;
         if !parent.and_then(|kind| self.rule(kind)).is_some_and(|rule| rule.text) {
-            return Err(SchemaError(format!("no text in {}", parent.unwrap_or("the top of the document"))));
+            return Err(SchemaError(format!(
+                "no text in {}",
+                parent.unwrap_or("the top of the document")
+            )));
         }
         match text.chars().find(|&c| !rules::is_blip_text(c)) {
             Some(c) => Err(SchemaError(format!("no U+{:04X} in text", u32::from(c)))),
@@ -183,15 +198,26 @@ impl<'a> Walk<'a> {
             None => self.rules.top.contains(&kind),
             Some(parent) => self.rule(parent).is_some_and(|rule| rule.allows_child(kind)),
         };
-        if allowed { Ok(()) } else { Err(SchemaError(format!("no {kind} in {}", parent.unwrap_or("the top of the document")))) }
+        if allowed {
+            Ok(())
+        } else {
+            Err(SchemaError(format!(
+                "no {kind} in {}",
+                parent.unwrap_or("the top of the document")
+            )))
+        }
     }
 
     fn attributes(&self, kind: &str, attributes: &Attributes) -> Result<(), SchemaError> {
-        attributes.iter().try_for_each(|(name, value)| self.attribute(kind, name, value))
+        attributes
+            .iter()
+            .try_for_each(|(name, value)| self.attribute(kind, name, value))
     }
 
     fn attribute(&self, kind: &str, name: &str, value: &str) -> Result<(), SchemaError> {
-        let values = self.rule(kind).and_then(|rule| rule.attributes.iter().find(|(other, _)| *other == name));
+        let values = self
+            .rule(kind)
+            .and_then(|rule| rule.attributes.iter().find(|(other, _)| *other == name));
         match values {
             Some((_, values)) if values.allow(value) => Ok(()),
             Some(_) => Err(SchemaError(format!("no {name}={value:?} on {kind}"))),
@@ -203,7 +229,10 @@ impl<'a> Walk<'a> {
     fn deletion(&self) -> Result<(), SchemaError> {
         if self.deleted == 0
             && let Some(parent) = self.document.parent(self.at).filter(|parent| parent + 1 == self.at)
-            && let Some(required) = self.kind_at(parent).and_then(|kind| self.rule(kind)).and_then(ElementRule::first_child)
+            && let Some(required) = self
+                .kind_at(parent)
+                .and_then(|kind| self.rule(kind))
+                .and_then(ElementRule::first_child)
             && self.kind_at(self.at) == Some(required)
         {
             return Err(SchemaError(format!("the first {required} stays")));

@@ -5,6 +5,7 @@
 //! component of the client, then components of the server until it has caught up: ties go to the client.
 
 mod insertions;
+mod plain;
 mod rest;
 
 use crate::doc::compose::{ComposeError, compose};
@@ -23,13 +24,24 @@ const LENGTHS: TransformError = TransformError("both start with as many items");
 /// As in the reference, a client operation that is shorter than the server's is mostly not noticed, and the result is then
 /// without meaning; it does not apply.
 pub fn transform(client: &DocOp, server: &DocOp) -> Result<(DocOp, DocOp), TransformError> {
+    if let Some(pair) = plain::transform(client, server) {
+        return Ok(pair);
+    }
+    transform_by_parts(client, server)
+}
+
+fn transform_by_parts(client: &DocOp, server: &DocOp) -> Result<(DocOp, DocOp), TransformError> {
     let (client_insertions, client_rest) = split(client)?;
     let (server_insertions, server_rest) = split(server)?;
-    let (client_insertions, server_insertions) = insertions::against_insertions(&client_insertions, &server_insertions)?;
+    let (client_insertions, server_insertions) =
+        insertions::against_insertions(&client_insertions, &server_insertions)?;
     let (client_insertions, server_rest) = insertions::against_rest(&client_insertions, &server_rest)?;
     let (server_insertions, client_rest) = insertions::against_rest(&server_insertions, &client_rest)?;
     let (client_rest, server_rest) = rest::against_rest(&client_rest, &server_rest)?;
-    Ok((compose(&client_insertions, &client_rest)?, compose(&server_insertions, &server_rest)?))
+    Ok((
+        compose(&client_insertions, &client_rest)?,
+        compose(&server_insertions, &server_rest)?,
+    ))
 }
 
 /// The insertions alone, and what remains to be done after them, all annotation boundaries included.

@@ -13,7 +13,10 @@ pub(crate) struct OldNew {
 
 impl OldNew {
     pub(crate) fn of(change: &AnnotationChange) -> Self {
-        Self { old: change.old.clone(), new: change.new.clone() }
+        Self {
+            old: change.old.clone(),
+            new: change.new.clone(),
+        }
     }
 }
 

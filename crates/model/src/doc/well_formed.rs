@@ -13,7 +13,10 @@ pub(crate) fn check(components: &[Component]) -> Result<(), IllFormed> {
     for (index, component) in components.iter().enumerate() {
         walk.step(component).map_err(|reason| IllFormed { index, reason })?;
     }
-    walk.end().map_err(|reason| IllFormed { index: components.len(), reason })
+    walk.end().map_err(|reason| IllFormed {
+        index: components.len(),
+        reason,
+    })
 }
 
 #[derive(Default)]
@@ -47,7 +50,10 @@ impl<'a> Walk<'a> {
             Component::UpdateAttributes(update) => {
                 for change in update.changes() {
                     check_name(&change.name, "an attribute's name is an XML name")?;
-                    [&change.old, &change.new].into_iter().flatten().try_for_each(|value| check_value(value))?;
+                    [&change.old, &change.new]
+                        .into_iter()
+                        .flatten()
+                        .try_for_each(|value| check_value(value))?;
                 }
             }
             Component::AnnotationBoundary(boundary) => self.boundary(boundary)?,
@@ -55,7 +61,11 @@ impl<'a> Walk<'a> {
         self.after_boundary = matches!(component, Component::AnnotationBoundary(_));
         self.before = self.before.saturating_add(component.consumes());
         self.after = self.after.saturating_add(component.produces());
-        if self.before.max(self.after) > ITEMS_MAX { Err("an operation has at most 2^31-1 items") } else { Ok(()) }
+        if self.before.max(self.after) > ITEMS_MAX {
+            Err("an operation has at most 2^31-1 items")
+        } else {
+            Ok(())
+        }
     }
 
     /// Inside an insertion only insertions, inside a deletion only deletions.
@@ -80,10 +90,15 @@ impl<'a> Walk<'a> {
         }
         match component {
             Component::ElementStart { .. } => self.inserting += 1,
-            Component::ElementEnd => self.inserting = self.inserting.checked_sub(1).ok_or("an element end has its start")?,
+            Component::ElementEnd => {
+                self.inserting = self.inserting.checked_sub(1).ok_or("an element end has its start")?
+            }
             Component::DeleteElementStart { .. } => self.deleting += 1,
             Component::DeleteElementEnd => {
-                self.deleting = self.deleting.checked_sub(1).ok_or("a deleted element end has its deleted start")?;
+                self.deleting = self
+                    .deleting
+                    .checked_sub(1)
+                    .ok_or("a deleted element end has its deleted start")?;
             }
             _ => {}
         }
@@ -96,15 +111,23 @@ impl<'a> Walk<'a> {
         }
         let AnnotationBoundary { ends, changes } = boundary;
         let sorted = ends.windows(2).all(|pair| utf16_cmp(&pair[0], &pair[1]).is_lt())
-            && changes.windows(2).all(|pair| utf16_cmp(&pair[0].key, &pair[1].key).is_lt());
+            && changes
+                .windows(2)
+                .all(|pair| utf16_cmp(&pair[0].key, &pair[1].key).is_lt());
         if !sorted {
             return Err("annotation keys strictly increase");
         }
-        if changes.iter().any(|change| ends.binary_search_by(|end| utf16_cmp(end, &change.key)).is_ok()) {
+        if changes
+            .iter()
+            .any(|change| ends.binary_search_by(|end| utf16_cmp(end, &change.key)).is_ok())
+        {
             return Err("a boundary either ends or changes a key");
         }
         for key in ends {
-            let at = self.open.binary_search_by(|open| utf16_cmp(open, key)).map_err(|_| "an annotation end has its change")?;
+            let at = self
+                .open
+                .binary_search_by(|open| utf16_cmp(open, key))
+                .map_err(|_| "an annotation end has its change")?;
             self.open.remove(at);
         }
         for change in changes {
@@ -112,7 +135,10 @@ impl<'a> Walk<'a> {
                 return Err("an annotation key holds no ? and no @");
             }
             check_value(&change.key)?;
-            [&change.old, &change.new].into_iter().flatten().try_for_each(|value| check_value(value))?;
+            [&change.old, &change.new]
+                .into_iter()
+                .flatten()
+                .try_for_each(|value| check_value(value))?;
             if let Err(at) = self.open.binary_search_by(|open| utf16_cmp(open, &change.key)) {
                 self.open.insert(at, &change.key);
             }
@@ -141,7 +167,11 @@ fn check_attributes(attributes: &Attributes) -> Check {
 }
 
 fn check_text(text: &str) -> Check {
-    if text.is_empty() { Err("text is not empty") } else { check_value(text) }
+    if text.is_empty() {
+        Err("text is not empty")
+    } else {
+        check_value(text)
+    }
 }
 
 /// No noncharacters. Text beyond U+FFFF is allowed, unlike in the reference.

@@ -51,7 +51,9 @@ pub(crate) fn document(random: &mut Random) -> Document {
     let mut document = Document::new();
     for _ in 0..random.below(7) {
         let next = op(random, &document);
-        document.apply(&next).unwrap_or_else(|error| panic!("the generator is wrong: {error}: {next:?}"));
+        document
+            .apply(&next)
+            .unwrap_or_else(|error| panic!("the generator is wrong: {error}: {next:?}"));
     }
     document
 }
@@ -69,7 +71,8 @@ pub(crate) fn chain(random: &mut Random, document: &Document, len: usize) -> Vec
     let mut now = document.clone();
     let step = |_| {
         let op = op(random, &now);
-        now.apply(&op).unwrap_or_else(|error| panic!("the generator is wrong: {error}: {op:?}"));
+        now.apply(&op)
+            .unwrap_or_else(|error| panic!("the generator is wrong: {error}: {op:?}"));
         op
     };
     (0..len).map(step).collect()
@@ -78,14 +81,25 @@ pub(crate) fn chain(random: &mut Random, document: &Document, len: usize) -> Vec
 type Values = BTreeMap<&'static str, Option<String>>;
 
 fn values(annotations: &Annotations) -> Values {
-    KEYS.iter().map(|key| (*key, annotations.value(key).map(str::to_owned))).collect()
+    KEYS.iter()
+        .map(|key| (*key, annotations.value(key).map(str::to_owned)))
+        .collect()
 }
 
 /// An operation on a document.
 pub(crate) fn op(random: &mut Random, document: &Document) -> DocOp {
-    let items: Vec<(ItemRef<'_>, Values)> = document.items().map(|(item, annotations)| (item, values(annotations))).collect();
+    let items: Vec<(ItemRef<'_>, Values)> = document
+        .items()
+        .map(|(item, annotations)| (item, values(annotations)))
+        .collect();
     let none = values(&Annotations::default());
-    let mut walk = Walk { random, out: Vec::new(), open: BTreeMap::new(), wish: BTreeMap::new(), output: none.clone() };
+    let mut walk = Walk {
+        random,
+        out: Vec::new(),
+        open: BTreeMap::new(),
+        wish: BTreeMap::new(),
+        output: none.clone(),
+    };
     let mut at: usize = 0;
     loop {
         walk.wish_anew();
@@ -96,7 +110,9 @@ pub(crate) fn op(random: &mut Random, document: &Document) -> DocOp {
         let Some((item, _)) = items.get(at) else { break };
         let subtree = subtree(&items[at..]);
         if *item != ItemRef::End && walk.random.one_in(6) {
-            items[at..at + subtree].iter().for_each(|(item, values)| walk.delete(*item, values));
+            items[at..at + subtree]
+                .iter()
+                .for_each(|(item, values)| walk.delete(*item, values));
             at += subtree;
         } else {
             at += walk.keep(&items[at..]);
@@ -155,7 +171,11 @@ impl Walk<'_> {
                 (Some(_), None) => boundary.ends.push(key.into()),
                 (open, Some(values)) if open != Some(values) || self.random.one_in(20) => {
                     let (old, new) = values.clone();
-                    boundary.changes.push(AnnotationChange { key: key.into(), old: old.map(Into::into), new: new.map(Into::into) });
+                    boundary.changes.push(AnnotationChange {
+                        key: key.into(),
+                        old: old.map(Into::into),
+                        new: new.map(Into::into),
+                    });
                 }
                 _ => {}
             }
@@ -168,7 +188,11 @@ impl Walk<'_> {
 
     /// The wish, where the values are these; the output has them then.
     fn set_wish(&mut self, values: &Values) {
-        let wanted = self.wish.iter().map(|(key, new)| (*key, (values[key].clone(), new.clone()))).collect();
+        let wanted = self
+            .wish
+            .iter()
+            .map(|(key, new)| (*key, (values[key].clone(), new.clone())))
+            .collect();
         self.set(wanted);
         self.output = values.clone();
         self.output.extend(self.wish.clone());
@@ -181,14 +205,21 @@ impl Walk<'_> {
             && self.random.one_in(3)
         {
             let component = if self.random.one_in(2) {
-                Component::ReplaceAttributes { old: (*attributes).clone(), new: self.random.attributes() }
+                Component::ReplaceAttributes {
+                    old: (*attributes).clone(),
+                    new: self.random.attributes(),
+                }
             } else {
                 let mut changes: Vec<AttributeChange> = Vec::new();
                 for name in NAMES {
                     if self.random.one_in(4) {
                         let old = attributes.value(name).map(Into::into);
                         let new = (!self.random.one_in(3)).then(|| self.random.pick(&VALUES).into());
-                        changes.push(AttributeChange { name: name.into(), old, new });
+                        changes.push(AttributeChange {
+                            name: name.into(),
+                            old,
+                            new,
+                        });
                     }
                 }
                 Component::UpdateAttributes(AttributesUpdate::from_changes(changes).expect("each name once"))
@@ -207,7 +238,10 @@ impl Walk<'_> {
         if depth < 3 && self.random.one_in(3) {
             let kind = self.random.pick(&KINDS);
             let attributes = self.random.attributes();
-            self.out.push(Component::ElementStart { kind: kind.into(), attributes });
+            self.out.push(Component::ElementStart {
+                kind: kind.into(),
+                attributes,
+            });
             for _ in 0..self.random.below(3) {
                 self.wish_anew();
                 self.insertion(left, depth + 1);
@@ -231,9 +265,10 @@ impl Walk<'_> {
         self.set(wanted);
         self.out.push(match item {
             ItemRef::Character(c) => Component::DeleteCharacters(c.into()),
-            ItemRef::Start { kind, attributes } => {
-                Component::DeleteElementStart { kind: kind.clone(), attributes: attributes.clone() }
-            }
+            ItemRef::Start { kind, attributes } => Component::DeleteElementStart {
+                kind: kind.clone(),
+                attributes: attributes.clone(),
+            },
             ItemRef::End => Component::DeleteElementEnd,
         });
     }
@@ -269,12 +304,18 @@ fn the_generators_reach_everything() {
         }
         *met.entry("text beyond U+FFFF").or_default() += usize::from(one.has_supplementary_text());
         let deepest = (0..=document.len()).filter(|&at| {
-            document.parent(at).is_some_and(|parent| document.parent(parent).is_some())
+            document
+                .parent(at)
+                .is_some_and(|parent| document.parent(parent).is_some())
         });
         *met.entry("nesting in the document").or_default() += deepest.count();
-        let annotated = document.items().filter(|(_, annotations)| annotations.iter().count() > 1).count();
+        let annotated = document
+            .items()
+            .filter(|(_, annotations)| annotations.iter().count() > 1)
+            .count();
         *met.entry("two annotations on one item").or_default() += annotated;
     }
     assert_eq!(met.len(), 15);
-    met.iter().for_each(|(what, count)| assert!(*count >= 20, "{what}: {count} in 300 operations"));
+    met.iter()
+        .for_each(|(what, count)| assert!(*count >= 20, "{what}: {count} in 300 operations"));
 }

@@ -16,7 +16,8 @@ use proptest::prelude::*;
 
 fn after(document: &Document, ops: &[&DocOp]) -> Document {
     let mut document = document.clone();
-    ops.iter().for_each(|op| document.apply(op).unwrap_or_else(|error| panic!("{error}: {op:?}")));
+    ops.iter()
+        .for_each(|op| document.apply(op).unwrap_or_else(|error| panic!("{error}: {op:?}")));
     document
 }
 
@@ -32,7 +33,10 @@ fn author(name: &str) -> ParticipantId {
 }
 
 fn mutate(op: &DocOp) -> WaveletOp {
-    WaveletOp::MutateDocument { id: DocumentId::new("b+1").expect("an id"), op: op.clone() }
+    WaveletOp::MutateDocument {
+        id: DocumentId::new("b+1").expect("an id"),
+        op: op.clone(),
+    }
 }
 
 proptest! {

@@ -4,14 +4,20 @@ use billow_model::{Component, DocOp};
 
 use crate::generators::{Random, op, pair};
 
+// Public in the fuzz workspace, where they are from.
+#[expect(unreachable_pub)]
 #[path = "../../../../fuzz/src/components.rs"]
 mod components;
+#[expect(unreachable_pub)]
 #[path = "../../../../fuzz/src/properties.rs"]
 mod properties;
 
 /// As many as the laws have cases.
 fn cases() -> u64 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(256)
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(256)
 }
 
 #[test]
@@ -19,7 +25,13 @@ fn no_bytes_break_a_document() {
     let mut sums = (0, 0);
     for seed in 0..cases() * 8 {
         let mut random = Random::new(seed);
-        let byte = |_| if random.below(10) == 0 { 0xFF } else { random.next() as u8 };
+        let byte = |_| {
+            if random.below(10) == 0 {
+                0xFF
+            } else {
+                random.next() as u8
+            }
+        };
         let bytes: Vec<u8> = (0..200).map(byte).collect();
         let (applied, refused) = properties::any_operation(&bytes);
         sums = (sums.0 + applied, sums.1 + refused);
@@ -63,7 +75,13 @@ fn no_broken_operation_breaks_a_document() {
             0 => drop(parts.remove(at)),
             1 => parts.insert(at, parts[at].clone()),
             2 => parts.swap(at, 0),
-            _ => parts[at] = op(&mut random, &document).components().first().cloned().unwrap_or(Component::Retain(1)),
+            _ => {
+                parts[at] = op(&mut random, &document)
+                    .components()
+                    .first()
+                    .cloned()
+                    .unwrap_or(Component::Retain(1))
+            }
         }
         let before = document.to_op();
         if !DocOp::new(parts).is_ok_and(|op| document.apply(&op).is_ok()) {

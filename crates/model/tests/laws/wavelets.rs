@@ -17,13 +17,24 @@ fn blip() -> DocumentId {
 fn wave() -> Wavelet {
     let mut wavelet = Wavelet::new("example.com/w+1/~/conv+root".parse().expect("a name"));
     let text = blip_of_text("Title\nand text").expect("well-formed");
-    let ops = create_wave(&author("alice@example.com"), &blip(), text, &[author("bob@example.org")]).expect("well-formed");
+    let ops = create_wave(
+        &author("alice@example.com"),
+        &blip(),
+        text,
+        &[author("bob@example.org")],
+    )
+    .expect("well-formed");
     apply(&mut wavelet, "alice@example.com", 1000, ops).expect("a new wave");
     wavelet
 }
 
 fn apply(wavelet: &mut Wavelet, by: &str, time: i64, ops: Vec<WaveletOp>) -> Result<(), String> {
-    let delta = TransformedDelta { author: author(by), applied_at: wavelet.version(), ops, timestamp: Timestamp(time) };
+    let delta = TransformedDelta {
+        author: author(by),
+        applied_at: wavelet.version(),
+        ops,
+        timestamp: Timestamp(time),
+    };
     wavelet.apply(&delta).map_err(|error| error.to_string())
 }
 
@@ -51,7 +62,10 @@ fn a_delta_that_fails_at_its_end_leaves_no_trace() {
         WaveletOp::AddParticipant(author("bob@example.org")),
         WaveletOp::RemoveParticipant(author("nobody@example.org")),
         mutate(&blip(), op),
-        mutate(&DocumentId::new("b+other").expect("an id"), DocOp::new(vec![Component::Retain(1)]).expect("well-formed")),
+        mutate(
+            &DocumentId::new("b+other").expect("an id"),
+            DocOp::new(vec![Component::Retain(1)]).expect("well-formed"),
+        ),
     ];
     for bad in failing {
         let ops = good.iter().cloned().chain([bad]).collect();
@@ -60,7 +74,12 @@ fn a_delta_that_fails_at_its_end_leaves_no_trace() {
         assert_eq!(wavelet.version(), before.version());
         assert_eq!(wavelet.participants(), before.participants());
         assert_eq!(wavelet.last_modified(), before.last_modified());
-        let all = |wavelet: &Wavelet| wavelet.documents().map(|(id, _, metadata)| (id.clone(), metadata.clone())).collect::<Vec<_>>();
+        let all = |wavelet: &Wavelet| {
+            wavelet
+                .documents()
+                .map(|(id, _, metadata)| (id.clone(), metadata.clone()))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(all(&wavelet), all(&before));
     }
     apply(&mut wavelet, "bob@example.org", 2000, good).expect("without the last it does");
@@ -71,18 +90,43 @@ fn a_delta_that_fails_at_its_end_leaves_no_trace() {
 fn worthy_operations_make_contributors() {
     let mut wavelet = wave();
     let len = wavelet.document(&blip()).expect("a blip").0.len();
-    assert_eq!((wavelet.creator(), wavelet.created()), (Some(&author("alice@example.com")), Timestamp(1000)));
-    let caret = edit::annotate(wavelet.document(&blip()).expect("a blip").0, 0, len, "user/d/1", Some("bob")).expect("well-formed");
+    assert_eq!(
+        (wavelet.creator(), wavelet.created()),
+        (Some(&author("alice@example.com")), Timestamp(1000))
+    );
+    let caret = edit::annotate(
+        wavelet.document(&blip()).expect("a blip").0,
+        0,
+        len,
+        "user/d/1",
+        Some("bob"),
+    )
+    .expect("well-formed");
     apply(&mut wavelet, "bob@example.org", 2000, vec![mutate(&blip(), caret)]).expect("fits");
     let metadata = wavelet.document(&blip()).expect("a blip").1;
     assert_eq!(metadata.contributors, [author("alice@example.com")]);
-    assert_eq!((metadata.last_modified_version, metadata.last_modified_time), (Version::new(3), Timestamp(1000)));
+    assert_eq!(
+        (metadata.last_modified_version, metadata.last_modified_time),
+        (Version::new(3), Timestamp(1000))
+    );
     let op = typing(wavelet.document(&blip()).expect("a blip").0);
-    apply(&mut wavelet, "bob@example.org", 3000, vec![WaveletOp::NoOp, mutate(&blip(), op)]).expect("fits");
+    apply(
+        &mut wavelet,
+        "bob@example.org",
+        3000,
+        vec![WaveletOp::NoOp, mutate(&blip(), op)],
+    )
+    .expect("fits");
     let metadata = wavelet.document(&blip()).expect("a blip").1;
     assert_eq!(metadata.author, author("alice@example.com"));
-    assert_eq!(metadata.contributors, [author("alice@example.com"), author("bob@example.org")]);
-    assert_eq!((metadata.last_modified_version, metadata.last_modified_time), (Version::new(7), Timestamp(3000)));
+    assert_eq!(
+        metadata.contributors,
+        [author("alice@example.com"), author("bob@example.org")]
+    );
+    assert_eq!(
+        (metadata.last_modified_version, metadata.last_modified_time),
+        (Version::new(7), Timestamp(3000))
+    );
     assert_eq!(wavelet.last_modified(), Timestamp(3000));
 }
 

@@ -8,12 +8,19 @@ use serde_json::Value;
 
 /// An operation that is well-formed.
 pub(crate) fn op(value: &Value) -> DocOp {
-    components(value).and_then(DocOp::new).unwrap_or_else(|error| panic!("{error}: {value}"))
+    components(value)
+        .and_then(DocOp::new)
+        .unwrap_or_else(|error| panic!("{error}: {value}"))
 }
 
 /// An operation that may be ill-formed, in the order of attributes too.
 pub(crate) fn components(value: &Value) -> Result<Vec<Component>, IllFormed> {
-    value.as_array().expect("an operation is a list").iter().map(component).collect()
+    value
+        .as_array()
+        .expect("an operation is a list")
+        .iter()
+        .map(component)
+        .collect()
 }
 
 /// The document that an operation of insertions makes.
@@ -30,7 +37,10 @@ pub(crate) fn wavelet_op(value: &Value) -> WaveletOp {
     } else if let Some(address) = value.get("removeParticipant") {
         WaveletOp::RemoveParticipant(participant(address))
     } else if let Some(mutate) = value.get("mutateDocument") {
-        WaveletOp::MutateDocument { id: DocumentId::new(string(&mutate["documentId"])).expect("an id"), op: op(&mutate["operation"]) }
+        WaveletOp::MutateDocument {
+            id: DocumentId::new(string(&mutate["documentId"])).expect("an id"),
+            op: op(&mutate["operation"]),
+        }
     } else {
         assert!(value.get("noOp").is_some(), "an unknown operation: {value}");
         WaveletOp::NoOp
@@ -39,7 +49,12 @@ pub(crate) fn wavelet_op(value: &Value) -> WaveletOp {
 
 /// Operations on a wavelet.
 pub(crate) fn wavelet_ops(value: &Value) -> Vec<WaveletOp> {
-    value.as_array().expect("a list of operations").iter().map(wavelet_op).collect()
+    value
+        .as_array()
+        .expect("a list of operations")
+        .iter()
+        .map(wavelet_op)
+        .collect()
 }
 
 /// An address.
@@ -56,28 +71,56 @@ fn component(value: &Value) -> Result<Component, IllFormed> {
     let object = value.as_object().expect("a component is an object");
     assert_eq!(object.len(), 1, "a component has one key: {value}");
     let (key, value) = object.iter().next().expect("one key");
-    let count_past_limit = IllFormed { index: 0, reason: "a retain fits 32 bits" };
+    let count_past_limit = IllFormed {
+        index: 0,
+        reason: "a retain fits 32 bits",
+    };
     Ok(match key.as_str() {
-        "retain" => Component::Retain(value.as_i64().and_then(|count| u32::try_from(count).ok()).ok_or(count_past_limit)?),
+        "retain" => Component::Retain(
+            value
+                .as_i64()
+                .and_then(|count| u32::try_from(count).ok())
+                .ok_or(count_past_limit)?,
+        ),
         "characters" => Component::Characters(string(value).to_owned()),
-        "elementStart" => Component::ElementStart { kind: shared(&value["type"]), attributes: attributes(&value["attributes"])? },
+        "elementStart" => Component::ElementStart {
+            kind: shared(&value["type"]),
+            attributes: attributes(&value["attributes"])?,
+        },
         "elementEnd" => Component::ElementEnd,
         "deleteCharacters" => Component::DeleteCharacters(string(value).to_owned()),
-        "deleteElementStart" => {
-            Component::DeleteElementStart { kind: shared(&value["type"]), attributes: attributes(&value["attributes"])? }
-        }
+        "deleteElementStart" => Component::DeleteElementStart {
+            kind: shared(&value["type"]),
+            attributes: attributes(&value["attributes"])?,
+        },
         "deleteElementEnd" => Component::DeleteElementEnd,
-        "replaceAttributes" => Component::ReplaceAttributes { old: attributes(&value["old"])?, new: attributes(&value["new"])? },
+        "replaceAttributes" => Component::ReplaceAttributes {
+            old: attributes(&value["old"])?,
+            new: attributes(&value["new"])?,
+        },
         "updateAttributes" => {
             let changes = value.as_array().expect("changes");
-            let change = |c: &Value| AttributeChange { name: shared(&c["key"]), old: optional(&c["old"]), new: optional(&c["new"]) };
+            let change = |c: &Value| AttributeChange {
+                name: shared(&c["key"]),
+                old: optional(&c["old"]),
+                new: optional(&c["new"]),
+            };
             Component::UpdateAttributes(AttributesUpdate::new(changes.iter().map(change).collect())?)
         }
         "annotationBoundary" => {
-            let change = |c: &Value| AnnotationChange { key: shared(&c["key"]), old: optional(&c["old"]), new: optional(&c["new"]) };
+            let change = |c: &Value| AnnotationChange {
+                key: shared(&c["key"]),
+                old: optional(&c["old"]),
+                new: optional(&c["new"]),
+            };
             Component::AnnotationBoundary(AnnotationBoundary {
                 ends: value["end"].as_array().expect("ends").iter().map(shared).collect(),
-                changes: value["change"].as_array().expect("changes").iter().map(change).collect(),
+                changes: value["change"]
+                    .as_array()
+                    .expect("changes")
+                    .iter()
+                    .map(change)
+                    .collect(),
             })
         }
         other => panic!("an unknown component {other}"),
@@ -85,7 +128,14 @@ fn component(value: &Value) -> Result<Component, IllFormed> {
 }
 
 fn attributes(value: &Value) -> Result<Attributes, IllFormed> {
-    Attributes::new(value.as_array().expect("pairs").iter().map(|pair| (shared(&pair[0]), shared(&pair[1]))).collect())
+    Attributes::new(
+        value
+            .as_array()
+            .expect("pairs")
+            .iter()
+            .map(|pair| (shared(&pair[0]), shared(&pair[1])))
+            .collect(),
+    )
 }
 
 fn shared(value: &Value) -> Arc<str> {

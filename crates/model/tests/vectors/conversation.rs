@@ -54,7 +54,12 @@ fn alice() -> ParticipantId {
 }
 
 fn apply(wavelet: &mut Wavelet, ops: Vec<WaveletOp>) -> Result<(), String> {
-    let delta = TransformedDelta { author: alice(), applied_at: wavelet.version(), ops, timestamp: Timestamp(1) };
+    let delta = TransformedDelta {
+        author: alice(),
+        applied_at: wavelet.version(),
+        ops,
+        timestamp: Timestamp(1),
+    };
     wavelet.apply(&delta).map_err(|error| error.to_string())
 }
 
@@ -71,11 +76,16 @@ fn id(text: &str) -> DocumentId {
 }
 
 fn document(wavelet: &Wavelet, name: &str) -> Document {
-    wavelet.document(&id(name)).map_or_else(Document::new, |(document, _)| document.clone())
+    wavelet
+        .document(&id(name))
+        .map_or_else(Document::new, |(document, _)| document.clone())
 }
 
 fn one(name: &str, op: Result<billow_model::DocOp, billow_model::doc::IllFormed>) -> Built {
-    Ok(vec![WaveletOp::MutateDocument { id: id(name), op: op.map_err(|error| error.to_string())? }])
+    Ok(vec![WaveletOp::MutateDocument {
+        id: id(name),
+        op: op.map_err(|error| error.to_string())?,
+    }])
 }
 
 fn text<E: std::fmt::Display>(ops: Result<Vec<WaveletOp>, E>) -> Built {
@@ -86,7 +96,14 @@ fn text<E: std::fmt::Display>(ops: Result<Vec<WaveletOp>, E>) -> Built {
 fn build(wavelet: &Wavelet, action: &str) -> Option<Built> {
     let root: WaveletId = "example.com/conv+root".parse().expect("an id");
     let append = |place, blip| text(append_blip(wavelet, place, &id(blip), empty_blip()));
-    let read = |blip, version| text(mark_blip_read(&document(wavelet, "m/read"), &root, &id(blip), Version::new(version)));
+    let read = |blip, version| {
+        text(mark_blip_read(
+            &document(wavelet, "m/read"),
+            &root,
+            &id(blip),
+            Version::new(version),
+        ))
+    };
     let blip = document(wavelet, "b+seedA");
     let seed = |op| one("b+seedA", op);
     let tags = document(wavelet, "tags");
@@ -105,9 +122,12 @@ fn build(wavelet: &Wavelet, action: &str) -> Option<Built> {
             text(add_inline_thread(wavelet, &id("b+seedA"), 6, "b+seedD"))
         }
         "append blip to inline reply thread" => append(Place::Thread("b+seedD"), "b+seedD"),
-        "insert blip before second blip in root thread" => {
-            text(insert_blip_before(wavelet, &id("b+seedB"), &id("b+seedE"), empty_blip()))
-        }
+        "insert blip before second blip in root thread" => text(insert_blip_before(
+            wavelet,
+            &id("b+seedB"),
+            &id("b+seedE"),
+            empty_blip(),
+        )),
         "delete the only blip of the reply thread (removes the thread)" => text(delete_blip(wavelet, &id("b+seedC"))),
         "delete inline reply thread" => text(delete_blip(wavelet, &id("b+seedD"))),
         "delete second blip" => text(delete_blip(wavelet, &id("b+seedB"))),
@@ -116,9 +136,11 @@ fn build(wavelet: &Wavelet, action: &str) -> Option<Built> {
         "delete items [4,10) (crosses annotations)" => seed(edit::delete(&blip, 4, 10)),
         "set attribute i=2 on last line" => seed(edit::set_attribute(&blip, 18, "i", Some("2"))),
         "remove attribute t from last line" => seed(edit::set_attribute(&blip, 18, "t", None)),
-        "insert text at 4 inside annotated range" => {
-            seed(edit::insert(&blip, 4, vec![billow_model::Component::Characters("日本".to_owned())]))
-        }
+        "insert text at 4 inside annotated range" => seed(edit::insert(
+            &blip,
+            4,
+            vec![billow_model::Component::Characters("日本".to_owned())],
+        )),
         "add tag first" => tag(0, "first"),
         "add tag second" => tag(7, "second"),
         "insert tag zeroth at 0" => tag(0, "zeroth"),
@@ -129,9 +151,7 @@ fn build(wavelet: &Wavelet, action: &str) -> Option<Built> {
         "mark blip b+1 read at 7 (older, no effect)" => read("b+1", 7),
         "mark blip b+2 read at 10" => read("b+2", 10),
         "mark blip b+1 read at 15 (covered by wavelet)" => read("b+1", 15),
-        "mark wavelet read at 20" => {
-            text(mark_wavelet_read(&document(wavelet, "m/read"), &root, Version::new(20)))
-        }
+        "mark wavelet read at 20" => text(mark_wavelet_read(&document(wavelet, "m/read"), &root, Version::new(20))),
         _ => return None,
     })
 }

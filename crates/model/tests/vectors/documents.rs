@@ -2,8 +2,8 @@
 
 use billow_model::doc::compose::compose;
 use billow_model::doc::invert::invert;
-use billow_model::doc::{normalize, utf16_cmp};
 use billow_model::doc::transform::transform;
+use billow_model::doc::{normalize, utf16_cmp};
 use billow_model::{Component, DocOp, Document};
 use serde_json::Value;
 
@@ -12,7 +12,9 @@ use crate::files::{Report, equal};
 
 fn applied(document: &Document, ops: &[&DocOp]) -> Result<Document, String> {
     let mut document = document.clone();
-    ops.iter().try_for_each(|op| document.apply(op)).map_err(|error| error.to_string())?;
+    ops.iter()
+        .try_for_each(|op| document.apply(op))
+        .map_err(|error| error.to_string())?;
     Ok(document)
 }
 
@@ -22,7 +24,10 @@ fn text<T>(result: Result<T, impl std::fmt::Display>) -> Result<T, String> {
 
 fn each(report: &mut Report, check: impl Fn(&Value) -> Result<(), String>) {
     for (index, case) in report.cases().iter().enumerate() {
-        let id = ["id", "name"].iter().find_map(|key| case[key].as_str()).map_or_else(|| index.to_string(), str::to_owned);
+        let id = ["id", "name"]
+            .iter()
+            .find_map(|key| case[key].as_str())
+            .map_or_else(|| index.to_string(), str::to_owned);
         report.case(&id, check(case));
     }
 }
@@ -30,7 +35,11 @@ fn each(report: &mut Report, check: impl Fn(&Value) -> Result<(), String>) {
 pub(crate) fn apply(report: &mut Report) {
     each(report, |case| {
         let result = applied(&document(&case["doc"]), &[&op(&case["op"])])?;
-        equal("length", &(result.len() as u64), &case["length"].as_u64().expect("a length"))?;
+        equal(
+            "length",
+            &(result.len() as u64),
+            &case["length"].as_u64().expect("a length"),
+        )?;
         equal("result", &result.to_op(), &op(&case["result"]))?;
         equal("XML", &xml(&result), &string(&case["result_xml"]).to_owned())
     });
@@ -47,14 +56,24 @@ pub(crate) fn invert_ops(report: &mut Report) {
 }
 
 pub(crate) fn normalize_ops(report: &mut Report) {
-    each(report, |case| equal("normalized", &text(normalize(&op(&case["op"])))?, &op(&case["normalized"])));
+    each(report, |case| {
+        equal(
+            "normalized",
+            &text(normalize(&op(&case["op"])))?,
+            &op(&case["normalized"]),
+        )
+    });
 }
 
 pub(crate) fn compose_pairs(report: &mut Report) {
     each(report, |case| {
         let composed = text(compose(&op(&case["a"]), &op(&case["b"])))?;
         equal("composed", &composed, &op(&case["composed"]))?;
-        equal("result", &applied(&document(&case["doc"]), &[&composed])?.to_op(), &op(&case["result"]))
+        equal(
+            "result",
+            &applied(&document(&case["doc"]), &[&composed])?.to_op(),
+            &op(&case["result"]),
+        )
     });
 }
 
@@ -67,7 +86,11 @@ pub(crate) fn compose_chain(report: &mut Report) {
         for (name, fold) in [("left_fold", left), ("right_fold", right), ("collector", collect(&ops))] {
             let fold = text(fold)?;
             equal(name, &fold, &op(&case[name]))?;
-            equal("result", &applied(&document(&case["doc"]), &[&fold])?.to_op(), &op(&case["result"]))?;
+            equal(
+                "result",
+                &applied(&document(&case["doc"]), &[&fold])?.to_op(),
+                &op(&case["result"]),
+            )?;
         }
         Ok(())
     });
@@ -116,15 +139,25 @@ pub(crate) fn transform_pairs(report: &mut Report) {
         equal("server_t", &server_t, &op(&case["server_t"]))?;
         let doc = document(&case["doc"]);
         let result = op(&case["result"]);
-        equal("client then server_t", &applied(&doc, &[&client, &server_t])?.to_op(), &result)?;
-        equal("server then client_t", &applied(&doc, &[&server, &client_t])?.to_op(), &result)
+        equal(
+            "client then server_t",
+            &applied(&doc, &[&client, &server_t])?.to_op(),
+            &result,
+        )?;
+        equal(
+            "server then client_t",
+            &applied(&doc, &[&server, &client_t])?.to_op(),
+            &result,
+        )
     });
 }
 
 pub(crate) fn transform_errors(report: &mut Report) {
-    each(report, |case| match transform(&op(&case["client"]), &op(&case["server"])) {
-        Err(_) => Ok(()),
-        Ok(pair) => Err(format!("transformed to {pair:?}")),
+    each(report, |case| {
+        match transform(&op(&case["client"]), &op(&case["server"])) {
+            Err(_) => Ok(()),
+            Ok(pair) => Err(format!("transformed to {pair:?}")),
+        }
     });
 }
 
@@ -138,7 +171,11 @@ pub(crate) fn transform_quirks(report: &mut Report) {
 
 pub(crate) fn attribution(report: &mut Report) {
     each(report, |case| {
-        equal("worthy", &op(&case["op"]).is_worthy(), &case["worthy"].as_bool().expect("a verdict"))
+        equal(
+            "worthy",
+            &op(&case["op"]).is_worthy(),
+            &case["worthy"].as_bool().expect("a verdict"),
+        )
     });
 }
 
@@ -153,7 +190,9 @@ pub(crate) fn xml(document: &Document) -> String {
             Component::Characters(text) => out.push_str(&escaped(text)),
             Component::ElementStart { kind, attributes } => {
                 out.push_str(&format!("<{kind}"));
-                attributes.iter().for_each(|(name, value)| out.push_str(&format!(" {name}=\"{}\"", value.replace('"', "&quot;"))));
+                attributes
+                    .iter()
+                    .for_each(|(name, value)| out.push_str(&format!(" {name}=\"{}\"", value.replace('"', "&quot;"))));
                 if components.next_if(|next| **next == Component::ElementEnd).is_some() {
                     out.push_str("/>");
                 } else {
@@ -164,7 +203,14 @@ pub(crate) fn xml(document: &Document) -> String {
             Component::AnnotationBoundary(boundary) => {
                 let mut words: Vec<(&str, String)> = boundary.ends.iter().map(|key| (&**key, quoted(key))).collect();
                 words.extend(boundary.changes.iter().map(|change| {
-                    (&*change.key, format!("{}={}", quoted(&change.key), quoted(change.new.as_deref().expect("a value"))))
+                    (
+                        &*change.key,
+                        format!(
+                            "{}={}",
+                            quoted(&change.key),
+                            quoted(change.new.as_deref().expect("a value"))
+                        ),
+                    )
                 }));
                 words.sort_by(|a, b| utf16_cmp(a.0, b.0));
                 let words: Vec<String> = words.into_iter().map(|(_, word)| word).collect();
@@ -178,7 +224,10 @@ pub(crate) fn xml(document: &Document) -> String {
 
 /// A key or value of an annotation, in which `?` would end the processing instruction.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", escaped(&text.replace('\\', "\\\\").replace('"', "\\\"").replace('?', "\\q")))
+    format!(
+        "\"{}\"",
+        escaped(&text.replace('\\', "\\\\").replace('"', "\\\"").replace('?', "\\q"))
+    )
 }
 
 fn escaped(text: &str) -> String {

@@ -6,9 +6,15 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 fn directory() -> PathBuf {
-    let directory = std::env::var_os("BILLOW_VECTORS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")), PathBuf::from);
-    assert!(directory.is_dir(), "no vectors at {}: set BILLOW_VECTORS to their directory", directory.display());
+    let directory = std::env::var_os("BILLOW_VECTORS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")),
+        PathBuf::from,
+    );
+    assert!(
+        directory.is_dir(),
+        "no vectors at {}: set BILLOW_VECTORS to their directory",
+        directory.display()
+    );
     directory
 }
 
@@ -38,13 +44,24 @@ impl Report {
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut text = String::new();
         if file.ends_with(".gz") {
-            flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).expect("gzip of UTF-8");
+            flate2::read::GzDecoder::new(&bytes[..])
+                .read_to_string(&mut text)
+                .expect("gzip of UTF-8");
         } else {
             text = String::from_utf8(bytes).expect("UTF-8");
         }
-        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a case a line")).collect();
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a case a line"))
+            .collect();
         assert!(!lines.is_empty(), "{file} has no cases");
-        Self { file, lines, run: 0, failures: Vec::new(), notes: Vec::new() }
+        Self {
+            file,
+            lines,
+            run: 0,
+            failures: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// All cases in order.
@@ -69,13 +86,27 @@ impl Report {
 
     /// Prints the line of this file; the failures.
     pub(crate) fn finish(self) -> Vec<String> {
-        let Self { file, run, failures, notes, .. } = self;
-        println!("{file:<30} {run:>5} run {:>5} passed  {}", run - failures.len(), notes.join("; "));
+        let Self {
+            file,
+            run,
+            failures,
+            notes,
+            ..
+        } = self;
+        println!(
+            "{file:<30} {run:>5} run {:>5} passed  {}",
+            run - failures.len(),
+            notes.join("; ")
+        );
         failures
     }
 }
 
 /// `Ok` if equal, else both sides.
 pub(crate) fn equal<T: PartialEq + std::fmt::Debug>(what: &str, got: &T, expected: &T) -> Result<(), String> {
-    if got == expected { Ok(()) } else { Err(format!("{what}\n  expected {expected:?}\n  got      {got:?}")) }
+    if got == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}\n  expected {expected:?}\n  got      {got:?}"))
+    }
 }

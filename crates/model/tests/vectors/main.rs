@@ -56,18 +56,29 @@ fn every_case_of_every_file_passes() {
         run(&mut report);
         failures.extend(report.finish());
     }
-    assert!(failures.is_empty(), "{} failures, the first:\n{}", failures.len(), failures[..failures.len().min(failures_shown())].join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} failures, the first:\n{}",
+        failures.len(),
+        failures[..failures.len().min(failures_shown())].join("\n")
+    );
 }
 
 #[test]
 fn every_file_is_claimed() {
-    let claimed = |name: &str| HERE.iter().any(|(file, _)| *file == name) || ELSEWHERE.iter().any(|(file, _)| *file == name);
-    let unclaimed: Vec<String> =
-        files::names().into_iter().filter(|name| name.contains(".jsonl") && !claimed(name)).collect();
+    let claimed =
+        |name: &str| HERE.iter().any(|(file, _)| *file == name) || ELSEWHERE.iter().any(|(file, _)| *file == name);
+    let unclaimed: Vec<String> = files::names()
+        .into_iter()
+        .filter(|name| name.contains(".jsonl") && !claimed(name))
+        .collect();
     assert!(unclaimed.is_empty(), "no test runs {unclaimed:?}");
 }
 
 /// How many failures are printed: `BILLOW_FAILURES`, or a few.
 fn failures_shown() -> usize {
-    std::env::var("BILLOW_FAILURES").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+    std::env::var("BILLOW_FAILURES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(5)
 }

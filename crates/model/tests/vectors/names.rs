@@ -1,6 +1,6 @@
 //! Ids and the wavelet-name URI.
 
-use billow_model::{Domain, DocumentId, HashedVersion, WaveId, WaveletId, WaveletName};
+use billow_model::{DocumentId, Domain, HashedVersion, WaveId, WaveletId, WaveletName};
 use serde_json::Value;
 
 use crate::codec::string;
@@ -48,16 +48,27 @@ fn expect<T, E: std::fmt::Display>(
 }
 
 fn same_name(case: &Value, name: &WaveletName) -> Result<(), String> {
-    equal("wave domain", &name.wave().domain().as_str(), &string(&case["wave_domain"]))?;
+    equal(
+        "wave domain",
+        &name.wave().domain().as_str(),
+        &string(&case["wave_domain"]),
+    )?;
     equal("wave id", &name.wave().id(), &string(&case["wave_id"]))?;
-    equal("wavelet domain", &name.wavelet().domain().as_str(), &string(&case["wavelet_domain"]))?;
+    equal(
+        "wavelet domain",
+        &name.wavelet().domain().as_str(),
+        &string(&case["wavelet_domain"]),
+    )?;
     equal("wavelet id", &name.wavelet().id(), &string(&case["wavelet_id"]))
 }
 
 fn name_of(case: &Value) -> Result<WaveletName, billow_model::ParseIdError> {
     let wave: Domain = string(&case["wave_domain"]).parse()?;
     let wavelet: Domain = string(&case["wavelet_domain"]).parse()?;
-    Ok(WaveletName::new(WaveId::legacy(wave, string(&case["wave_id"]))?, WaveletId::legacy(wavelet, string(&case["wavelet_id"]))?))
+    Ok(WaveletName::new(
+        WaveId::legacy(wave, string(&case["wave_id"]))?,
+        WaveletId::legacy(wavelet, string(&case["wavelet_id"]))?,
+    ))
 }
 
 fn encode(case: &Value) -> Result<(), String> {
@@ -66,7 +77,11 @@ fn encode(case: &Value) -> Result<(), String> {
         equal("uri", &uri.as_str(), &string(&case["uri"]))?;
         let zero = hex::encode(HashedVersion::zero(name).hash.as_bytes());
         equal("version 0", &zero.as_str(), &string(&case["version_zero_hash"]))?;
-        equal("modern", &name.is_modern(), &case["valid_ids"].as_bool().expect("a verdict"))?;
+        equal(
+            "modern",
+            &name.is_modern(),
+            &case["valid_ids"].as_bool().expect("a verdict"),
+        )?;
         match case["modern"].as_str() {
             Some(modern) => equal("modern form", &name.to_string().as_str(), &modern)?,
             None => equal("modern wave id", &name.wave().is_modern(), &false)?,
@@ -92,7 +107,8 @@ fn document_id(case: &Value) -> Result<(), String> {
 }
 
 fn wavelet_id_kind(case: &Value) -> Result<(), String> {
-    let id = WaveletId::legacy("example.com".parse().expect("a domain"), string(&case["id"])).map_err(|error| error.to_string())?;
+    let id = WaveletId::legacy("example.com".parse().expect("a domain"), string(&case["id"]))
+        .map_err(|error| error.to_string())?;
     for (key, got) in [
         ("is_conversational", id.is_conversational()),
         ("is_conversation_root", id.is_conversation_root()),
@@ -100,5 +116,9 @@ fn wavelet_id_kind(case: &Value) -> Result<(), String> {
     ] {
         equal(key, &got, &case[key].as_bool().expect("a verdict"))?;
     }
-    equal("address", &id.user_data_address().as_deref(), &case["user_data_address"].as_str())
+    equal(
+        "address",
+        &id.user_data_address().as_deref(),
+        &case["user_data_address"].as_str(),
+    )
 }

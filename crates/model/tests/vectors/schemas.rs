@@ -56,8 +56,12 @@ pub(crate) fn validity(report: &mut Report) {
         let outcome = match (exception, expected) {
             (Some((_, ours)), _) => {
                 allowed += 1;
-                equal("the violation is of the rule on surrogates", &string(&case["violation"]).contains("surrogate"), &true)
-                    .and_then(|()| equal("verdict without it", &verdict, ours))
+                equal(
+                    "the violation is of the rule on surrogates",
+                    &string(&case["violation"]).contains("surrogate"),
+                    &true,
+                )
+                .and_then(|()| equal("verdict without it", &verdict, ours))
             }
             // The reference threw; what matters is that the operation is refused.
             (None, "EXCEPTION") => equal("refused", &(verdict != "VALID"), &true),
@@ -70,11 +74,17 @@ pub(crate) fn validity(report: &mut Report) {
 
 fn verdict(case: &Value) -> &'static str {
     let document = document(&case["doc"]);
-    let Ok(op) = components(&case["op"]).and_then(DocOp::new) else { return "ILL_FORMED" };
+    let Ok(op) = components(&case["op"]).and_then(DocOp::new) else {
+        return "ILL_FORMED";
+    };
     if document.check(&op).is_err() {
         return "INVALID_DOCUMENT";
     }
-    if schema(string(&case["schema"])).check(&document, &op).is_err() { "INVALID_SCHEMA" } else { "VALID" }
+    if schema(string(&case["schema"])).check(&document, &op).is_err() {
+        "INVALID_SCHEMA"
+    } else {
+        "VALID"
+    }
 }
 
 fn schema(name: &str) -> Schema {

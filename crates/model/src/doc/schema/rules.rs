@@ -55,9 +55,7 @@ impl Values {
             Long => integer(value).is_some(),
             Double => value.trim().parse::<f64>().is_ok(),
             BlipId => DocumentId::new(value).is_ok_and(|id| id.is_blip()),
-            Conversation => {
-                !value.contains('!') && value.parse::<WaveletId>().is_ok_and(|id| id.is_conversational())
-            }
+            Conversation => !value.contains('!') && value.parse::<WaveletId>().is_ok_and(|id| id.is_conversational()),
         }
     }
 }
@@ -84,11 +82,11 @@ fn integer(text: &str) -> Option<i64> {
 /// The value of a digit (Unicode category Nd). The digits of a script stand in a row, from these zeros on.
 fn decimal_digit(c: char) -> Option<u32> {
     const ZEROS: [u32; 66] = [
-        0x30, 0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xDE6, 0xE50, 0xED0, 0xF20,
-        0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80, 0x1A90, 0x1B50, 0x1BB0, 0x1C40, 0x1C50, 0xA620, 0xA8D0, 0xA900,
-        0xA9D0, 0xA9F0, 0xAA50, 0xABF0, 0xFF10, 0x104A0, 0x10D30, 0x11066, 0x110F0, 0x11136, 0x111D0, 0x112F0, 0x11450,
-        0x114D0, 0x11650, 0x116C0, 0x11730, 0x118E0, 0x11950, 0x11C50, 0x11D50, 0x11DA0, 0x16A60, 0x16AC0, 0x16B50, 0x1D7CE,
-        0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6, 0x1E140, 0x1E2F0, 0x1E950, 0x1FBF0,
+        0x30, 0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xDE6, 0xE50, 0xED0,
+        0xF20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80, 0x1A90, 0x1B50, 0x1BB0, 0x1C40, 0x1C50, 0xA620,
+        0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0, 0xFF10, 0x104A0, 0x10D30, 0x11066, 0x110F0, 0x11136, 0x111D0,
+        0x112F0, 0x11450, 0x114D0, 0x11650, 0x116C0, 0x11730, 0x118E0, 0x11950, 0x11C50, 0x11D50, 0x11DA0, 0x16A60,
+        0x16AC0, 0x16B50, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6, 0x1E140, 0x1E2F0, 0x1E950, 0x1FBF0,
     ];
     let code = u32::from(c);
     let zero = ZEROS[ZEROS.partition_point(|&zero| zero <= code).checked_sub(1)?];
@@ -122,21 +120,49 @@ pub(super) fn of(schema: Schema) -> Option<&'static Rules> {
 type AttributeRules = &'static [(&'static str, Values)];
 
 const fn element(kind: &'static str, attributes: AttributeRules, children: &'static [&'static str]) -> ElementRule {
-    ElementRule { kind, attributes, children, text: false, lines: false }
+    ElementRule {
+        kind,
+        attributes,
+        children,
+        text: false,
+        lines: false,
+    }
 }
 
 const fn with_text(kind: &'static str, attributes: AttributeRules, children: &'static [&'static str]) -> ElementRule {
-    ElementRule { kind, attributes, children, text: true, lines: false }
+    ElementRule {
+        kind,
+        attributes,
+        children,
+        text: true,
+        lines: false,
+    }
 }
 
 const fn with_lines(kind: &'static str, attributes: AttributeRules, children: &'static [&'static str]) -> ElementRule {
-    ElementRule { kind, attributes, children, text: true, lines: true }
+    ElementRule {
+        kind,
+        attributes,
+        children,
+        text: true,
+        lines: true,
+    }
 }
 
 const BOOL: Values = OneOf(&["true", "false"]);
 
 /// What every container of lines may hold.
-const IN_LINES: [&str; 9] = ["line", "image", "gadget", "eqn", "experimental", "mediasearch", "img", "reply", "profile"];
+const IN_LINES: [&str; 9] = [
+    "line",
+    "image",
+    "gadget",
+    "eqn",
+    "experimental",
+    "mediasearch",
+    "img",
+    "reply",
+    "profile",
+];
 
 const FORM: AttributeRules = &[("name", Any), ("submit", Any), ("value", Any)];
 const SETTING: AttributeRules = &[("id", Any), ("live-value", Any), ("saved-value", Any)];
@@ -172,8 +198,23 @@ static BLIP: Rules = Rules {
             "body",
             &[],
             &[
-                "button", "check", "radiogroup", "password", "textarea", "input", "label", "radio", "trustreq", "blacklist",
-                "invitation", "settings", "html", "translation", "extension_installer", "ext-settings", "gadget-settings",
+                "button",
+                "check",
+                "radiogroup",
+                "password",
+                "textarea",
+                "input",
+                "label",
+                "radio",
+                "trustreq",
+                "blacklist",
+                "invitation",
+                "settings",
+                "html",
+                "translation",
+                "extension_installer",
+                "ext-settings",
+                "gadget-settings",
                 "quote",
             ],
         ),
@@ -189,10 +230,18 @@ static BLIP: Rules = Rules {
             &[],
         ),
         element("reply", &[("id", Any)], &[]),
-        element("image", &[("attachment", Any), ("style", OneOf(&["full"]))], &["caption", "gadget"]),
+        element(
+            "image",
+            &[("attachment", Any), ("style", OneOf(&["full"]))],
+            &["caption", "gadget"],
+        ),
         with_text("caption", &[], &["reply"]),
         with_text("eqn", &[("format", OneOf(&["tex"]))], &[]),
-        element("img", &[("alt", Any), ("src", Any), ("height", From(0)), ("width", From(0))], &[]),
+        element(
+            "img",
+            &[("alt", Any), ("src", Any), ("height", From(0)), ("width", From(0))],
+            &[],
+        ),
         element(
             "gadget",
             &[
@@ -227,12 +276,24 @@ static BLIP: Rules = Rules {
         with_text("label", &[("for", Any)], &[]),
         element("radio", &[("name", Any), ("group", Any)], &[]),
         // Only in the body.
-        with_text("trustreq", &[("from", Any), ("numberOfWaves", Any), ("userAction", Any)], &["trwave"]),
+        with_text(
+            "trustreq",
+            &[("from", Any), ("numberOfWaves", Any), ("userAction", Any)],
+            &["trwave"],
+        ),
         with_text("trwave", &[("messageCount", Any), ("lastModified", Any)], &[]),
         element("blacklist", &[("address", Any), ("contacts", Any)], &[]),
-        element("invitation", &[("remaining", From(0)), ("title", Any), ("invitedString", Any)], &["invited"]),
+        element(
+            "invitation",
+            &[("remaining", From(0)), ("title", Any), ("invitedString", Any)],
+            &["invited"],
+        ),
         element("invited", &[("address", Any)], &[]),
-        element("settings", &[("name", Any)], &["bool-setting", "radio-setting", "listbox-setting", "text-setting"]),
+        element(
+            "settings",
+            &[("name", Any)],
+            &["bool-setting", "radio-setting", "listbox-setting", "text-setting"],
+        ),
         element("bool-setting", SETTING, &[]),
         element("radio-setting", SETTING, &[]),
         element("listbox-setting", SETTING, &[]),
@@ -241,7 +302,11 @@ static BLIP: Rules = Rules {
         with_text("data", &[], &[]),
         element("translation", &[], &["stanza"]),
         with_lines("stanza", &[("lang", Any), ("users", Any)], &[]),
-        element("extension_installer", &[("manifest", Any), ("img", Any), ("installed", Any)], &[]),
+        element(
+            "extension_installer",
+            &[("manifest", Any), ("img", Any), ("installed", Any)],
+            &[],
+        ),
         element("ext-settings", &[("manifest", Any), ("enabled", Any)], &[]),
         element("gadget-settings", &[("url", Any), ("prefs", Any)], &[]),
         with_lines("quote", &[], &[]),
@@ -251,11 +316,27 @@ static BLIP: Rules = Rules {
         with_lines(
             "part",
             &[("id", Any)],
-            &["button", "check", "radiogroup", "password", "textarea", "input", "label", "radio"],
+            &[
+                "button",
+                "check",
+                "radiogroup",
+                "password",
+                "textarea",
+                "input",
+                "label",
+                "radio",
+            ],
         ),
         element(
             "mediasearch",
-            &[("page", Any), ("corpora", Any), ("query", Any), ("selected", Any), ("pending", Any), ("lang", Any)],
+            &[
+                ("page", Any),
+                ("corpora", Any),
+                ("query", Any),
+                ("selected", Any),
+                ("pending", Any),
+                ("lang", Any),
+            ],
             &["result", "customsearch"],
         ),
         element(
@@ -277,7 +358,14 @@ static BLIP: Rules = Rules {
         ),
         element(
             "customsearch",
-            &[("name", Any), ("icon", Any), ("shortname", Any), ("resultrows", Any), ("resultcols", Any), ("addmethod", Any)],
+            &[
+                ("name", Any),
+                ("icon", Any),
+                ("shortname", Any),
+                ("resultrows", Any),
+                ("resultcols", Any),
+                ("addmethod", Any),
+            ],
             &[],
         ),
         element("profile", &[("avatar-url", Any)], &["profile-field"]),
@@ -287,13 +375,21 @@ static BLIP: Rules = Rules {
 
 static ROLES: Rules = Rules {
     top: &["assign"],
-    elements: &[element("assign", &[("address", Any), ("role", OneOf(&["FULL", "READ_ONLY"]))], &[])],
+    elements: &[element(
+        "assign",
+        &[("address", Any), ("role", OneOf(&["FULL", "READ_ONLY"]))],
+        &[],
+    )],
 };
 
 static READ: Rules = Rules {
     top: &["wavelet"],
     elements: &[
-        element("wavelet", &[("i", Any), ("v", From(0))], &["blip", "participants", "tags", "all"]),
+        element(
+            "wavelet",
+            &[("i", Any), ("v", From(0))],
+            &["blip", "participants", "tags", "all"],
+        ),
         element("blip", &[("i", Any), ("v", From(0))], &[]),
         element("participants", &[("v", From(0))], &[]),
         element("tags", &[("v", From(0))], &[]),
@@ -301,13 +397,25 @@ static READ: Rules = Rules {
     ],
 };
 
-static FOLDER: Rules = Rules { top: &["folder"], elements: &[element("folder", &[("i", From(i32::MIN as i64))], &[])] };
+static FOLDER: Rules = Rules {
+    top: &["folder"],
+    elements: &[element("folder", &[("i", From(i32::MIN as i64))], &[])],
+};
 
-static ARCHIVE: Rules = Rules { top: &["archive"], elements: &[element("archive", &[("i", Any), ("v", From(0))], &[])] };
+static ARCHIVE: Rules = Rules {
+    top: &["archive"],
+    elements: &[element("archive", &[("i", Any), ("v", From(0))], &[])],
+};
 
-static MUTED: Rules = Rules { top: &["muted"], elements: &[element("muted", &[("muted", BOOL)], &[])] };
+static MUTED: Rules = Rules {
+    top: &["muted"],
+    elements: &[element("muted", &[("muted", BOOL)], &[])],
+};
 
-static CLEARED: Rules = Rules { top: &["cleared"], elements: &[element("cleared", &[("cleared", BOOL)], &[])] };
+static CLEARED: Rules = Rules {
+    top: &["cleared"],
+    elements: &[element("cleared", &[("cleared", BOOL)], &[])],
+};
 
 static PRESENTATION: Rules = Rules {
     top: &["conversation"],

@@ -84,7 +84,9 @@ impl<'a> Meeting<'a> {
                 self.ahead += i64::from(*items);
             }
             Component::Characters(text) if deleted => self.rest_out.delete_characters(text),
-            Component::ElementStart { kind, attributes } if deleted => self.rest_out.delete_element_start(kind, attributes),
+            Component::ElementStart { kind, attributes } if deleted => {
+                self.rest_out.delete_element_start(kind, attributes)
+            }
             Component::ElementEnd if deleted => self.rest_out.delete_element_end(),
             _ => {
                 self.insertions_out.component(component);

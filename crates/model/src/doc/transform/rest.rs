@@ -113,12 +113,22 @@ impl Side<'_> {
             let (own, theirs) = (self.active.find(key).cloned(), other.active.find(key));
             let values = match (earlier, theirs) {
                 (Some(earlier), _) => {
-                    let old = own.as_ref().map(|own| &own.old).or(theirs.map(|theirs| &theirs.new)).unwrap_or(&earlier.old);
-                    OldNew { old: old.clone(), new: earlier.new.clone() }
+                    let old = own
+                        .as_ref()
+                        .map(|own| &own.old)
+                        .or(theirs.map(|theirs| &theirs.new))
+                        .unwrap_or(&earlier.old);
+                    OldNew {
+                        old: old.clone(),
+                        new: earlier.new.clone(),
+                    }
                 }
                 (None, Some(theirs)) => {
                     let new = own.as_ref().map_or(&theirs.old, |own| &own.new);
-                    OldNew { old: theirs.new.clone(), new: new.clone() }
+                    OldNew {
+                        old: theirs.new.clone(),
+                        new: new.clone(),
+                    }
                 }
                 (None, None) => continue,
             };
@@ -236,7 +246,13 @@ impl<'a> Meeting<'a> {
             let values = OldNew::of(change);
             server.tracked.set(key, values.clone());
             match client.tracked.find(key).cloned() {
-                Some(own) => client.set(key, Some(OldNew { old: values.new, new: own.new })),
+                Some(own) => client.set(
+                    key,
+                    Some(OldNew {
+                        old: values.new,
+                        new: own.new,
+                    }),
+                ),
                 None => server.set(key, Some(values)),
             }
         }
@@ -244,7 +260,12 @@ impl<'a> Meeting<'a> {
 }
 
 /// The pairs in which the sides' roles do not matter, seen from `own`; false if they are to be seen from the other side.
-fn pair(own: Part<'_>, their: Part<'_>, own_side: &mut Side<'_>, their_side: &mut Side<'_>) -> Result<bool, TransformError> {
+fn pair(
+    own: Part<'_>,
+    their: Part<'_>,
+    own_side: &mut Side<'_>,
+    their_side: &mut Side<'_>,
+) -> Result<bool, TransformError> {
     const VALUES: TransformError = TransformError("both find the same attributes");
     match (own, their) {
         (Part::Delete(_), Part::Delete(_)) | (Part::DeleteStart { .. }, Part::DeleteStart { .. }) => return Ok(true),
@@ -294,9 +315,19 @@ fn both_update(
     server: &AttributesUpdate,
 ) -> Result<(AttributesUpdate, AttributesUpdate), TransformError> {
     let adjusted = client.changes().iter().map(|change| AttributeChange {
-        old: server.find(&change.name).map_or(&change.old, |theirs| &theirs.new).clone(),
+        old: server
+            .find(&change.name)
+            .map_or(&change.old, |theirs| &theirs.new)
+            .clone(),
         ..change.clone()
     });
-    let left = server.changes().iter().filter(|change| client.find(&change.name).is_none()).cloned();
-    Ok((AttributesUpdate::new(adjusted.collect())?, AttributesUpdate::new(left.collect())?))
+    let left = server
+        .changes()
+        .iter()
+        .filter(|change| client.find(&change.name).is_none())
+        .cloned();
+    Ok((
+        AttributesUpdate::new(adjusted.collect())?,
+        AttributesUpdate::new(left.collect())?,
+    ))
 }
