@@ -286,6 +286,8 @@ export class BlipEditor {
       return;
     }
     this.frame = blip.frame;
+    // The document has them already.
+    for (const op of this.held) this.undoStack.pass(op);
     this.held = [];
     const { state } = this.view;
     const start = state.doc.content.findDiffStart(blip.doc.content);
@@ -342,9 +344,7 @@ export class BlipEditor {
         this.afterComposition();
         return;
       }
-      const waiting = this.held;
-      this.held = [];
-      for (const op of waiting) this.apply(op);
+      for (let op = this.held.shift(); op; op = this.held.shift()) this.apply(op);
     }, 80);
     return false;
   }

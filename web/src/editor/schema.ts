@@ -38,7 +38,9 @@ function lineClass(attrs: Attrs): string {
 }
 
 function lineDom(node: Node): DOMOutputSpec {
-  const attrs: Record<string, string> = { class: lineClass(node.attrs) };
+  const shape = LINE_ATTRIBUTES.filter((name) => node.attrs[name] !== null).map((name) => [name, node.attrs[name]]);
+  // So that what is copied here and pasted here keeps its kind of line.
+  const attrs: Record<string, string> = { class: lineClass(node.attrs), "data-line": JSON.stringify(shape) };
   if (node.attrs["d"] === "r") attrs["dir"] = "rtl";
   return [HEADINGS[node.attrs["t"]] ?? "div", attrs, 0];
 }
@@ -47,6 +49,20 @@ const lineDefaults = { i: null, a: null, d: null, listyle: null, more: "", annot
 
 function parsedLine(t: string | null, more: Attrs = {}): Attrs {
   return { ...lineDefaults, t, ...more };
+}
+
+/** The attributes of a line copied from a wave; only those that a line may have, with values that it may have. */
+function copiedLine(dom: HTMLElement): Attrs | false {
+  const allowed: Record<string, RegExp> = { t: /^(h[1-4]|li)$/, i: /^[1-9]\d?$/, a: /^[lrcj]$/, d: /^[lr]$/, listyle: /^decimal$/ };
+  try {
+    const shape = JSON.parse(dom.getAttribute("data-line") ?? "") as unknown;
+    if (!Array.isArray(shape)) return false;
+    const attrs: Record<string, unknown> = { ...lineDefaults, t: null };
+    for (const [name, value] of shape) if (typeof value === "string" && allowed[name]?.test(value)) attrs[name] = value;
+    return attrs;
+  } catch {
+    return false;
+  }
 }
 
 function parsedListItem(dom: HTMLElement): Attrs {
@@ -72,6 +88,7 @@ export const schema = new Schema({
       defining: true,
       attrs: { t: { default: null }, ...Object.fromEntries(Object.entries(lineDefaults).map(([k, d]) => [k, { default: d }])) },
       parseDOM: [
+        { tag: "[data-line]", priority: 60, getAttrs: copiedLine },
         ...Object.entries({ h1: "h1", h2: "h2", h3: "h3", h4: "h4", h5: "h4", h6: "h4" }).map(([tag, t]) => ({ tag, attrs: parsedLine(t) })),
         { tag: "li", getAttrs: parsedListItem },
         { tag: "div" }, { tag: "p" }, { tag: "pre", preserveWhitespace: "full" as const }, { tag: "blockquote" },

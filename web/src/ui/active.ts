@@ -39,6 +39,11 @@ export function write(wavelet: Wavelet, blip: string): void {
   else wanted = key(wavelet, blip);
 }
 
+/** Whether the caret is to go into this blip as soon as it is there. */
+export function isWanted(wavelet: Wavelet, blip: string): boolean {
+  return wanted === key(wavelet, blip);
+}
+
 /** An inline thread comes onto the page a moment after its editor was made. */
 function focusWhenShown(editor: BlipEditor, frames: number): void {
   if (editor.view.isDestroyed) return;

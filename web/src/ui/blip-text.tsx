@@ -1,15 +1,19 @@
 /** The text of a blip: puts the editor on the page and joins it to the client. */
 import { createPortal } from "preact/compat";
-import { useEffect, useLayoutEffect, useReducer, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useReducer, useRef, useState } from "preact/hooks";
 import { BlipEditor } from "../editor/blip-editor";
 import { anchored, type ThreadMark } from "../editor/threads";
 import type { Thread, Wavelet } from "../wave/client";
-import { active, activeChange, linkBox, register, servesEditor } from "./active";
+import { linesOf } from "../wave/conversation";
+import { active, activeChange, isWanted, linkBox, register, servesEditor } from "./active";
 import { lookOf, nameOf } from "./people";
 import { useReadable } from "./readable";
 import { dropIfEmpty, replyHere } from "./replies";
 import { useThreadMarks } from "./thread-marks";
 import { ThreadView } from "./thread";
+
+/** In waves of more messages than this, editors are made when they come near the screen. */
+const EAGER = 40;
 
 type Props = {
   readonly wavelet: Wavelet;
@@ -33,7 +37,16 @@ export function BlipText({ wavelet, blip, label, threads, closed, toggle, leave 
   const latest = useRef({ toggle, leave });
   latest.current = { toggle, leave };
 
+  const [near, setNear] = useState(() => wavelet.conversation.get().blips.size <= EAGER || isWanted(wavelet, blip));
+  useEffect(() => {
+    if (near) return;
+    const observer = new IntersectionObserver(([entry]) => entry?.isIntersecting && setNear(true), { rootMargin: "800px 0px" });
+    observer.observe(place.current!);
+    return () => observer.disconnect();
+  }, [near]);
+
   useLayoutEffect(() => {
+    if (!near) return;
     const source = wavelet.blip(blip);
     const mine = {};
     let mounted: { editor: BlipEditor; forget: () => void } | null = null;
@@ -101,8 +114,17 @@ export function BlipText({ wavelet, blip, label, threads, closed, toggle, leave 
       for (const end of off) end();
       unmount();
     };
-  }, [wavelet, blip]);
+  }, [wavelet, blip, near]);
 
+  if (!near) {
+    return (
+      <div ref={place} class="blip-text">
+        {linesOf(wavelet.blip(blip).document.get()).map((line) => (
+          <div class="line">{line}</div>
+        ))}
+      </div>
+    );
+  }
   const found = editor.current ? new Set(anchored(editor.current.view.state.doc)) : new Set<string>();
   const open = threads.filter((thread) => thread.id !== null && !closed.has(thread.id));
   const held = open.filter((thread) => found.has(thread.id!));
@@ -124,7 +146,7 @@ export function BlipText({ wavelet, blip, label, threads, closed, toggle, leave 
 
   return (
     <>
-      <div ref={place} />
+      <div ref={place} key="editor" />
       {!editor.current && <p class="muted">There is nothing to show here.</p>}
       {held.map((thread) => createPortal(<ThreadView key={thread.id} wavelet={wavelet} thread={thread} close={() => toggle(thread.id!)} />, places.current.get(thread.id!)!))}
       {loose.map((thread) => (

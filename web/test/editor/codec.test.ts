@@ -12,7 +12,7 @@ import { transform } from "../../src/ot/transform";
 import type { OpComponent } from "../../src/wire/messages";
 import { content, edit, random } from "./random";
 
-const ROUNDS = Number(process.env["BILLOW_ROUNDS"] ?? 400);
+const ROUNDS = Number(process.env["BILLOW_ROUNDS"] ?? 150);
 
 function opsOf(blip: Blip, tr: ReturnType<typeof edit>): OpComponent[][] {
   return tr.steps.flatMap((step, i) => {
