@@ -2,7 +2,7 @@
 
 use billow_model::{Domain, ParticipantId, Version, WaveletName};
 use bytes::Bytes;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::Store;
 use crate::error::StoreError;
@@ -50,6 +50,19 @@ impl Store {
                 });
             }
             Ok(out)
+        })
+        .await
+    }
+
+    /// Who wrote the newest delta of a wavelet.
+    pub async fn last_author(&self, name: &WaveletName) -> Result<Option<ParticipantId>, StoreError> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let Some(wavelet) = find(connection, &name)? else { return Ok(None) };
+            let mut statement =
+                connection.prepare_cached("SELECT author FROM deltas WHERE wavelet = ? ORDER BY applied_at DESC LIMIT 1")?;
+            let author: Option<String> = statement.query_row([wavelet], |row| row.get(0)).optional()?;
+            author.map(|author| author.parse().map_err(|e| StoreError::unreadable("an author", e))).transpose()
         })
         .await
     }

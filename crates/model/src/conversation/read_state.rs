@@ -60,6 +60,14 @@ impl ReadState {
         state
     }
 
+    /// Every entry: of which wavelet, of which blip or (`None`) all of it, up to which version. [`ReadState`] collects them.
+    pub fn entries(&self) -> impl Iterator<Item = (&WaveletId, Option<&DocumentId>, Version)> {
+        self.0.iter().flat_map(|(wavelet, read)| {
+            let all = read.all.map(|version| (wavelet, None, version));
+            all.into_iter().chain(read.blips.iter().map(move |(blip, version)| (wavelet, Some(blip), *version)))
+        })
+    }
+
     /// The version up to which a blip was read, by an entry of its own or of the whole wavelet.
     #[must_use]
     pub fn version(&self, wavelet: &WaveletId, blip: &DocumentId) -> Option<Version> {
@@ -71,6 +79,22 @@ impl ReadState {
     #[must_use]
     pub fn is_unread(&self, wavelet: &WaveletId, blip: &DocumentId, last_modified: Version) -> bool {
         self.version(wavelet, blip).is_none_or(|read| read < last_modified)
+    }
+}
+
+impl FromIterator<(WaveletId, Option<DocumentId>, Version)> for ReadState {
+    fn from_iter<T: IntoIterator<Item = (WaveletId, Option<DocumentId>, Version)>>(entries: T) -> Self {
+        let mut state = Self::default();
+        for (wavelet, blip, version) in entries {
+            let read = state.0.entry(wavelet).or_default();
+            match blip {
+                Some(blip) => {
+                    read.blips.insert(blip, version);
+                }
+                None => read.all = Some(version),
+            }
+        }
+        state
     }
 }
 
