@@ -245,6 +245,12 @@ impl Accounts {
         Ok(Some(stored.into()))
     }
 
+    /// Whether a session that was good still is.
+    pub async fn is_open(&self, session: &Session) -> Result<bool, AccountError> {
+        let sessions = self.inner.store.sessions(&session.address).await?;
+        Ok(sessions.iter().any(|open| open.id == session.id))
+    }
+
     /// All sessions of an account, oldest first.
     pub async fn sessions(&self, address: &ParticipantId) -> Result<Vec<Session>, AccountError> {
         Ok(self

@@ -137,10 +137,11 @@ impl Wavelets {
         }
     }
 
-    /// Every wavelet of a wave that has a history, whoever may see it.
+    /// Every wavelet of a wave that has a history, whoever may see it; user data left out.
     pub async fn of_wave(&self, wave: &WaveId) -> Result<Vec<WaveletHandle>, StoreError> {
         let names = self.shared.store.wavelets(wave).await?;
-        Ok(names.iter().map(|name| self.handle(name)).collect())
+        let shown = names.iter().filter(|name| !name.wavelet().is_user_data());
+        Ok(shown.map(|name| self.handle(name)).collect())
     }
 
     /// A wavelet that has a history.
@@ -150,6 +151,13 @@ impl Wavelets {
         } else {
             Ok(None)
         }
+    }
+
+    /// A wavelet that is in memory.
+    #[must_use]
+    pub fn if_live(&self, name: &WaveletName) -> Option<WaveletHandle> {
+        let live = self.shared.live().contains_key(name);
+        live.then(|| self.handle(name))
     }
 
     /// A wavelet hosted here, whether or not it has a history yet: for its first delta. `None`: another domain hosts it.

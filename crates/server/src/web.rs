@@ -4,8 +4,10 @@ mod auth;
 mod client;
 pub mod messages;
 mod origin;
+pub(crate) mod outbox;
 mod refusal;
 mod socket;
+pub(crate) mod translation;
 pub mod types;
 
 use std::net::SocketAddr;
@@ -26,7 +28,9 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::accounts::Accounts;
 use crate::config::Config;
+use crate::inbox::Inbox;
 use crate::metrics::Metrics;
+use crate::wavelets::Wavelets;
 use auth::Peer;
 use refusal::Refused;
 
@@ -42,6 +46,8 @@ const CONNECTIONS_MAX: usize = 20_000;
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) accounts: Accounts,
+    pub(crate) wavelets: Wavelets,
+    pub(crate) inbox: Inbox,
     pub(crate) metrics: Metrics,
     pub(crate) sockets: socket::Sockets,
     /// Becomes true when the server stops.
@@ -49,10 +55,19 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(config: Config, accounts: Accounts, metrics: Metrics, stopping: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        accounts: Accounts,
+        wavelets: Wavelets,
+        inbox: Inbox,
+        metrics: Metrics,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             config,
             accounts,
+            wavelets,
+            inbox,
             metrics,
             sockets: socket::Sockets::default(),
             stopping,
