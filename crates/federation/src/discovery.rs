@@ -295,7 +295,7 @@ impl Discovery {
     }
 
     fn ask(&mut self, domain: &Domain, to: Jid, items: bool) {
-        let id = self.ids.next();
+        let id = self.ids.fresh();
         let payload = if items {
             disco::items_request()
         } else {

@@ -404,7 +404,7 @@ impl Host {
         if last.resulting.version <= from {
             return;
         }
-        let id = self.ids.next();
+        let id = self.ids.fresh();
         let bytes: Vec<Bytes> = deltas.iter().map(|delta| delta.applied.clone()).collect();
         let digest = match service.software {
             Software::Billow { digest: true, .. } => lane.digest.filter(|(at, _)| *at == last.resulting.version),
@@ -451,7 +451,7 @@ impl Host {
                 commit: Some(&version),
                 digest: None,
             };
-            let message = update::message(self.own.clone(), to, self.ids.next(), &update);
+            let message = update::message(self.own.clone(), to, self.ids.fresh(), &update);
             self.outputs.push_back(Output::Send(message.to_element()));
         }
         self.touch(&wavelet);

@@ -18,7 +18,7 @@ impl Ids {
     }
 
     /// The next id: 32 hexadecimal digits.
-    pub fn next(&mut self) -> String {
+    pub fn fresh(&mut self) -> String {
         let digest = Sha256::new()
             .chain_update(self.seed)
             .chain_update(self.next.to_be_bytes())

@@ -294,3 +294,6 @@ fn updates(
     }
     Inbound::Updates(taken)
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,6 +87,7 @@ pub enum Input {
 
 /// What the machine wants done.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "outputs are taken one by one and not kept")]
 pub enum Output {
     /// Find the service of the host; then tell [`Input::Service`] or [`Input::NoService`].
     Discover,
@@ -241,7 +242,7 @@ impl Remote {
     }
 
     fn send(&mut self, now: Timestamp, to: &Jid, what: What) {
-        let id = self.ids.next();
+        let id = self.ids.fresh();
         let (own, to) = (self.own.clone(), to.clone());
         let iq = match &what {
             What::Post => Iq::set(own, to, id.clone(), signer::post(&self.info)),

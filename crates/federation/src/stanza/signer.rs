@@ -3,6 +3,7 @@
 use billow_wire::exchange::SignerRequest;
 use billow_wire::{HashAlgorithm, SignerId, SignerInfo};
 use billow_xmpp::{Element, element};
+use bytes::Bytes;
 
 use super::read;
 use crate::error::FederationError;
@@ -117,10 +118,13 @@ fn parse_signature(signature: &Element, malformed: &str) -> Result<SignerInfo, F
     if list.is_empty() || list.len() > MAX_CERTIFICATES {
         return Err(refused("expected the certificates of a chain".into()));
     }
-    let certificates = list
+    let certificates: Vec<Bytes> = list
         .iter()
         .map(|der| read::base64(&der.text(), malformed))
         .collect::<Result<_, _>>()?;
+    if certificates.iter().any(Bytes::is_empty) {
+        return Err(refused("an empty certificate".into()));
+    }
     Ok(SignerInfo {
         hash,
         domain: domain
