@@ -47,8 +47,8 @@ const CARET_AGAIN = 5_000;
 const CARET_GONE = 10_000;
 const READ_AFTER = 300;
 const RETRY_AFTER = 5_000;
-/** How long to wait for the storage before a submission is sent all the same. */
-const STORE_WITHIN = 50;
+/** How long to wait for a storage that does not answer before a submission is sent all the same. */
+const STORE_WITHIN = 1_000;
 /** Deltas that are remembered to move carets of a little while ago. */
 const RECENT = 200;
 
