@@ -82,7 +82,7 @@ export interface StoredChannel {
 }
 
 /** How often a submission may be refused for not fitting before it is given up. */
-const MAX_REFUSALS = 3;
+const MAX_REFUSALS = 5;
 
 type Link =
   /** Nothing can be sent. */

@@ -21,6 +21,8 @@ export interface Surroundings {
   readonly address: string;
   /** Whether the connection is up. */
   connected(): boolean;
+  /** Whether our server orders the operations of this domain's wavelets. */
+  isLocal(host: string): boolean;
   send(message: ClientMessage): void;
   /** Opens the wave once more; `resume`: from what the channels have. */
   reopen(): void;
@@ -49,6 +51,8 @@ const READ_AFTER = 300;
 const RETRY_AFTER = 5_000;
 /** How long to wait for a storage that does not answer before a submission is sent all the same. */
 const STORE_WITHIN = 1_000;
+/** How long our own server may take to answer before we ask where we are. */
+const ANSWER_WITHIN = 30_000;
 /** Deltas that are remembered to move carets of a little while ago. */
 const RECENT = 200;
 
@@ -357,6 +361,13 @@ export class OpenWavelet implements Wavelet {
     };
     void this.#around.store(channel).then(send, send);
     this.#around.setTimeout(send, STORE_WITHIN);
+    this.#around.setTimeout(() => this.#checkAnswer(channel, output.sequence), ANSWER_WITHIN);
+  }
+
+  /** Where the host is another server an answer may take as long as it is away; ours answers at once. */
+  #checkAnswer(channel: Channel, sequence: number): void {
+    const waits = channel.inFlight?.sequence === sequence && channel.linked && !this.#closed;
+    if (waits && this.#around.isLocal(this.host)) this.#around.reopen();
   }
 
   #show(id: string, operation: DocOp | null, author: string, source: unknown): void {
