@@ -51,6 +51,8 @@ const READ_AFTER = 300;
 const RETRY_AFTER = 5_000;
 /** How long to wait for a storage that does not answer before a submission is sent all the same. */
 const STORE_WITHIN = 1_000;
+/** The largest submission that is tried: servers close the connection at messages of more than 1 MiB. */
+const SUBMISSION_MAX = 1_000_000;
 /** How long our own server may take to answer before we ask where we are. */
 const ANSWER_WITHIN = 30_000;
 /** Deltas that are remembered to move carets of a little while ago. */
@@ -351,6 +353,10 @@ export class OpenWavelet implements Wavelet {
 
   /** Sends a submission once it is stored, so that after a crash it is sent again as the same one. */
   #submit(channel: Channel, output: Extract<Output, { kind: "submit" }>): void {
+    if (bytesOf(output.operations) > SUBMISSION_MAX) {
+      const text = "This is too much to send at once; send it in parts.";
+      return channel.refused(output.session, output.sequence, "tooLarge", text);
+    }
     let sent = false;
     const send = (): void => {
       if (sent || channel.inFlight?.sequence !== output.sequence) return;
@@ -525,6 +531,11 @@ export class OpenWavelet implements Wavelet {
   #newBlip(): string {
     return `b+${this.#around.newId()}`;
   }
+}
+
+function bytesOf(value: unknown): number {
+  const text = JSON.stringify(value);
+  return text.length * 3 <= SUBMISSION_MAX ? text.length : new TextEncoder().encode(text).length;
 }
 
 function undo(op: Operation): Operation {
