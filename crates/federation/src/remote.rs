@@ -110,7 +110,7 @@ pub struct Remote {
     service: Option<Jid>,
     discovering: bool,
     posted: Posted,
-    waiting: VecDeque<(u64, Request)>,
+    waiting: VecDeque<Waiting>,
     /// By stanza id.
     in_flight: BTreeMap<String, InFlight>,
     outputs: VecDeque<Output>,
@@ -121,6 +121,14 @@ enum Posted {
     No,
     UnderWay,
     Yes,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    request: Request,
+    /// The host did not know our chain when it was submitted before.
+    reposted: bool,
 }
 
 #[derive(Debug)]
@@ -164,7 +172,11 @@ impl Remote {
                 if self.waiting.len() + self.in_flight.len() >= MAX_REQUESTS {
                     self.fail(ticket, Failure::NotNow("too many requests to this host".into()));
                 } else {
-                    self.waiting.push_back((ticket, request));
+                    self.waiting.push_back(Waiting {
+                        ticket,
+                        request,
+                        reposted: false,
+                    });
                 }
             }
             Input::Service(service) => {
@@ -180,7 +192,7 @@ impl Remote {
                 self.info = info;
                 self.posted = Posted::No;
             }
-            Input::Answer(iq) => self.answered(now, iq),
+            Input::Answer(iq) => self.answered(iq),
             Input::Unreachable(reason) => self.fail_all(&reason),
             Input::Tick => self.tick(now),
         }
@@ -216,25 +228,27 @@ impl Remote {
             }
             return;
         };
-        let submits = self
-            .waiting
-            .iter()
-            .any(|(_, request)| matches!(request, Request::Submit(_)));
+        let submits = self.waiting.iter().any(Waiting::is_submission);
         if submits && self.posted == Posted::No {
             self.posted = Posted::UnderWay;
             self.send(now, &to, What::Post);
         }
-        for (ticket, request) in std::mem::take(&mut self.waiting) {
-            if matches!(request, Request::Submit(_)) && self.posted != Posted::Yes {
-                self.waiting.push_back((ticket, request));
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.is_submission() && self.posted != Posted::Yes {
+                self.waiting.push_back(waiting);
             } else {
+                let Waiting {
+                    ticket,
+                    request,
+                    reposted,
+                } = waiting;
                 self.send(
                     now,
                     &to,
                     What::Request {
                         ticket,
                         request,
-                        reposted: false,
+                        reposted,
                     },
                 );
             }
@@ -280,7 +294,7 @@ impl Remote {
         );
     }
 
-    fn answered(&mut self, now: Timestamp, iq: Iq) {
+    fn answered(&mut self, iq: Iq) {
         if !self.asked(&iq) {
             return;
         }
@@ -297,26 +311,20 @@ impl Remote {
             } => {
                 let outcome = outcome(&request, iq.kind);
                 if !reposted && is_unknown_signer(&request, &outcome) {
-                    return self.post_again(now, ticket, request);
+                    // The host has forgotten our chain: it is posted again, and the submission waits for that.
+                    if self.posted == Posted::Yes {
+                        self.posted = Posted::No;
+                    }
+                    self.waiting.push_back(Waiting {
+                        ticket,
+                        request,
+                        reposted: true,
+                    });
+                    return;
                 }
                 self.outputs.push_back(Output::Answered { ticket, outcome });
             }
         }
-    }
-
-    /// The host has forgotten our chain: post it and submit right behind it. The stream keeps the order.
-    fn post_again(&mut self, now: Timestamp, ticket: u64, request: Request) {
-        let Some(to) = self.service.clone() else { return };
-        self.send(now, &to, What::Post);
-        self.send(
-            now,
-            &to,
-            What::Request {
-                ticket,
-                request,
-                reposted: true,
-            },
-        );
     }
 
     fn tick(&mut self, now: Timestamp) {
@@ -354,10 +362,18 @@ impl Remote {
                 What::Request { ticket, .. } => Some(ticket),
                 What::Post => None,
             });
-        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|(ticket, _)| ticket);
+        let waiting = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .map(|waiting| waiting.ticket);
         for ticket in in_flight.chain(waiting).collect::<Vec<_>>() {
             self.fail(ticket, Failure::Unreachable(reason.to_owned()));
         }
+    }
+}
+
+impl Waiting {
+    fn is_submission(&self) -> bool {
+        matches!(self.request, Request::Submit(_))
     }
 }
 

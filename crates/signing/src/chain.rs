@@ -81,6 +81,14 @@ pub enum ChainError {
     /// No name in it is a domain.
     #[error("the signer's certificate names no domain: it needs a subjectAltName of type DNS with the wave domain")]
     NoDomain,
+    /// It says that it signs for a domain for which its certificates do not speak.
+    #[error("the chain is given as that of {given}, but speaks for {domains}")]
+    OtherDomain {
+        /// What it says.
+        given: Domain,
+        /// The domains for which it speaks.
+        domains: String,
+    },
     /// No trusted authority at its end, or expired, or otherwise broken.
     #[error("the chain of {domains} is not trusted: {reason}")]
     Untrusted {
@@ -149,17 +157,31 @@ impl Chain {
                 Err(reason) => refusal = reason,
             }
         }
-        match validity {
-            Some(validity) => Ok(Self { key, domains, validity }),
-            None => {
-                let domains = names.iter().map(Domain::as_str).take(5).collect::<Vec<_>>().join(", ");
-                Err(ChainError::Untrusted {
-                    domains,
-                    reason: refusal,
-                })
-            }
+        let Some(validity) = validity else {
+            return Err(ChainError::Untrusted {
+                domains: listed(&names),
+                reason: refusal,
+            });
+        };
+        // The id does not cover the domain, so without this anybody could rename a chain for all who ask us for it.
+        if !domains.contains(&info.domain) {
+            return Err(ChainError::OtherDomain {
+                given: info.domain.clone(),
+                domains: listed(&domains),
+            });
         }
+        Ok(Self { key, domains, validity })
     }
+}
+
+/// Some of them, for people.
+fn listed(domains: &BTreeSet<Domain>) -> String {
+    domains
+        .iter()
+        .map(Domain::as_str)
+        .take(5)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The certificates of a chain in the right form and order.

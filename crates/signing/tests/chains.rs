@@ -413,20 +413,32 @@ fn only_an_exact_dns_name_counts() {
             },
             Some((&root, &root_key)),
         );
-        verifier.add(info(&[&leaf]), NOW).map(|id| {
-            let delta = delta("bob@acme.lab", &[]);
-            let bytes = openssl::sign::Signer::new(MessageDigest::sha1(), &key)
-                .unwrap()
-                .sign_oneshot_to_vec(delta.bytes())
-                .unwrap();
-            let signatures = vec![Signature {
-                signer: id,
-                bytes: bytes.into(),
-            }];
-            verifier
-                .verify(Encoded::new(SignedDelta { delta, signatures }), NOW)
-                .is_ok()
-        })
+        let named = dns
+            .iter()
+            .find_map(|name| name.parse().ok())
+            .unwrap_or(domain("acme.lab"));
+        verifier
+            .add(
+                SignerInfo {
+                    domain: named,
+                    ..info(&[&leaf])
+                },
+                NOW,
+            )
+            .map(|id| {
+                let delta = delta("bob@acme.lab", &[]);
+                let bytes = openssl::sign::Signer::new(MessageDigest::sha1(), &key)
+                    .unwrap()
+                    .sign_oneshot_to_vec(delta.bytes())
+                    .unwrap();
+                let signatures = vec![Signature {
+                    signer: id,
+                    bytes: bytes.into(),
+                }];
+                verifier
+                    .verify(Encoded::new(SignedDelta { delta, signatures }), NOW)
+                    .is_ok()
+            })
     };
     assert_eq!(added("acme.lab", &[]), Err(ChainError::NoDomain), "common name only");
     assert_eq!(added("", &["acme.lab"]), Ok(true));
@@ -441,6 +453,30 @@ fn only_an_exact_dns_name_counts() {
     assert_eq!(added("x", &["acme.lab."]), Err(ChainError::NoDomain));
     assert_eq!(added("x", &["ACME.lab"]), Err(ChainError::NoDomain));
     assert_eq!(added("x", &["ac\u{fc}me.lab"]).ok(), None);
+}
+
+#[test]
+fn a_chain_is_that_of_a_domain_that_it_names() {
+    let authority = Authority::new("lab", YEAR).unwrap();
+    let issued = authority.issue(&domain("acme.lab"), &[], YEAR).unwrap();
+    let acme = signer("acme.lab", &issued);
+    let renamed = SignerInfo {
+        domain: domain("victim.lab"),
+        ..acme.info().clone()
+    };
+    assert_eq!(renamed.id(), *acme.id(), "the id does not tell them apart");
+    let mut verifier = verifier(&authority);
+    assert!(matches!(
+        verifier.add(renamed.clone(), NOW),
+        Err(ChainError::OtherDomain { .. })
+    ));
+    verifier.add(acme.info().clone(), NOW).unwrap();
+    verifier.add(renamed, NOW).unwrap();
+    assert_eq!(
+        verifier.signer(acme.id()),
+        Some(acme.info()),
+        "what is known stays as it is"
+    );
 }
 
 #[test]
