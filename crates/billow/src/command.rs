@@ -1,18 +1,22 @@
 //! The commands, one file each. Every one runs on its own and ends with an exit code.
 
 mod config;
+pub mod demo;
+pub mod login;
+pub mod replay;
 mod serve;
+pub mod wave;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 /// A Wave server: live documents shared by people of several domains.
 ///
 /// Exit codes: 0 done, 1 it failed (one line on standard error says why and what to do), 2 the command was not understood.
 #[derive(Debug, Parser)]
 #[command(name = "billow", version, propagate_version = true)]
-pub(crate) struct Billow {
+pub struct Billow {
     #[command(subcommand)]
     command: Command,
 }
@@ -21,14 +25,75 @@ pub(crate) struct Billow {
 enum Command {
     Serve(serve::Serve),
     Config(config::ConfigCommand),
+    Demo(InFormat<demo::Demo>),
+    Login(AsPerson<login::Login>),
+    /// Waves: list, make, read and write them
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Wave(WaveAsPerson),
+    Replay(InFormat<replay::Replay>),
+}
+
+/// A command that can answer in JSON.
+#[derive(Debug, Args)]
+struct InFormat<C: Args> {
+    #[command(flatten)]
+    command: C,
+    /// Answer with one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A command of a signed-in person.
+#[derive(Debug, Args)]
+struct AsPerson<C: Args> {
+    #[command(flatten)]
+    command: C,
+    #[command(flatten)]
+    person: Person,
+}
+
+#[derive(Debug, Args)]
+struct WaveAsPerson {
+    #[command(subcommand)]
+    command: wave::Wave,
+    #[command(flatten)]
+    person: Person,
+}
+
+#[derive(Debug, Args)]
+struct Person {
+    /// Which sign-in: the name given to `billow login`
+    #[arg(
+        long,
+        env = "BILLOW_PROFILE",
+        value_name = "NAME",
+        default_value = "default",
+        global = true
+    )]
+    profile: String,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 impl Billow {
     /// Runs the command that was given.
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Config(config) => config.run(),
+            Command::Demo(demo) => block_on(demo.command.run(demo.json)),
+            Command::Login(login) => block_on(login.command.run(&login.person.profile, login.person.json)),
+            Command::Wave(wave) => block_on(wave.command.run(&wave.person.profile, wave.person.json)),
+            Command::Replay(replay) => block_on(replay.command.run(replay.json)),
         }
     }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)?;
+    Ok(ExitCode::SUCCESS)
 }

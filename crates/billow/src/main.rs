@@ -1,13 +1,11 @@
 //! `billow`: the server and its commands.
 
-mod command;
-
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    match command::Billow::parse().run() {
+    match billow::command::Billow::parse().run() {
         Ok(code) => code,
         Err(error) => {
             eprintln!("billow: {error:#}");

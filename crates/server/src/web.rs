@@ -7,7 +7,7 @@ mod origin;
 pub(crate) mod outbox;
 mod refusal;
 mod socket;
-pub(crate) mod translation;
+pub mod translation;
 pub mod types;
 
 use std::net::SocketAddr;

@@ -18,7 +18,7 @@ const SAFE_INTEGER: u64 = (1 << 53) - 1;
 /// Why a message is not what it should be; one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Untranslatable(pub(crate) String);
+pub struct Untranslatable(pub String);
 
 impl Untranslatable {
     fn new(expected: impl std::fmt::Display) -> Self {
@@ -54,7 +54,7 @@ pub(crate) fn session_name(text: &str) -> Result<Arc<str>, Untranslatable> {
 }
 
 /// Operations as a client says them.
-pub(crate) fn operations(messages: Vec<Operation>) -> Result<Vec<WaveletOp>, Untranslatable> {
+pub fn operations(messages: Vec<Operation>) -> Result<Vec<WaveletOp>, Untranslatable> {
     let numbered =
         |(at, message)| operation(message).map_err(|error| Untranslatable(format!("operation {at}: {error}")));
     messages.into_iter().enumerate().map(numbered).collect()
@@ -85,7 +85,8 @@ pub(crate) fn document_id(id: &str) -> Result<DocumentId, Untranslatable> {
     DocumentId::new(id).map_err(Untranslatable::new)
 }
 
-fn doc_op(messages: Vec<OpComponent>) -> Result<DocOp, Untranslatable> {
+/// A document operation as a client says it, and as a snapshot says a document.
+pub fn doc_op(messages: Vec<OpComponent>) -> Result<DocOp, Untranslatable> {
     let components = messages.into_iter().map(component).collect::<Result<_, _>>()?;
     DocOp::new(components).map_err(Untranslatable::new)
 }
