@@ -16,7 +16,7 @@ export function useKeyboard({ create, help }: Keys): void {
       const target = event.target instanceof HTMLElement ? event.target : null;
       if (event.key === "F6") return done(event, () => nextRegion(event.shiftKey ? -1 : 1));
       if (event.key === "F10" && event.altKey) return done(event, () => document.querySelector<HTMLElement>(".toolbar button:not(:disabled)")?.focus());
-      if (target?.closest("input, textarea, select, [contenteditable=true]") || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (target?.isContentEditable || target?.closest("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
       const inList = target?.closest(".list") != null;
       const afterG = Date.now() - chord < 1000;
       chord = event.key === "g" ? Date.now() : 0;
