@@ -5,6 +5,6 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts", "test/**/*.test.tsx", "src/**/*.test.ts", "src/**/*.test.tsx"],
     environment: "node",
-    testTimeout: 60_000,
+    testTimeout: 120_000,
   },
 });

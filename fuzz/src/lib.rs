@@ -1,6 +1,8 @@
 //! What the fuzz targets hold to; `cargo test` runs the same on seeded bytes.
 
+mod applied_delta;
 mod components;
 mod properties;
 
+pub use applied_delta::any_applied_delta;
 pub use properties::{any_operation, any_uri};

@@ -87,7 +87,6 @@ pub enum Input {
 
 /// What the machine wants done.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "outputs are taken one by one and not kept")]
 pub enum Output {
     /// Find the service of the host; then tell [`Input::Service`] or [`Input::NoService`].
     Discover,
@@ -139,6 +138,7 @@ struct InFlight {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are requests")]
 enum What {
     Post,
     Request {

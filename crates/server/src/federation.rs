@@ -11,6 +11,7 @@
 mod driver;
 mod handle;
 mod report;
+mod running;
 mod serve;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use crate::wavelets::Wavelets;
 
 pub use handle::{FederationHandle, Requests};
+pub use running::Running;
 
 /// What the federation of a server needs.
 pub struct Setup {

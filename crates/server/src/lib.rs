@@ -22,12 +22,9 @@ pub mod web;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use billow_signing::{Signer, TrustRoots, Verifier};
 use billow_store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -35,20 +32,16 @@ use tokio::task::JoinSet;
 
 use accounts::Accounts;
 use config::Config;
-use federation::FederationHandle;
+use federation::Running;
 use inbox::Inbox;
 use metrics::Metrics;
-use wavelets::{Setup, SigningPool, Wavelets, signing};
-
-/// How long a wavelet that nobody uses stays in memory.
-const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
     addresses: Addresses,
     accounts: Accounts,
-    wavelets: Wavelets,
+    running: Running,
     metrics: Metrics,
     stopping: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -81,6 +74,7 @@ impl Server {
             Some(address) => Some(listen(address, "metrics").await?),
             None => None,
         };
+        let running = Running::start(&config, &store, &metrics).await?;
         let http = listener.local_addr()?;
         let addresses = Addresses {
             domain: config.domain.clone(),
@@ -91,20 +85,13 @@ impl Server {
                 .unwrap_or_else(|| format!("http://{http}")),
             http,
             metrics: status.as_ref().map(TcpListener::local_addr).transpose()?,
-            federation: None,
+            federation: running.listening().first().copied(),
         };
-        let wavelets = wavelets(&config, &store, &metrics).await?;
+        let wavelets = running.wavelets().clone();
         let inbox = Inbox::new(wavelets.clone(), store);
         let mut tasks = JoinSet::new();
         tasks.spawn(inbox.clone().run(stopped.clone()));
-        let app = web::App::new(
-            config,
-            accounts.clone(),
-            wavelets.clone(),
-            inbox,
-            metrics.clone(),
-            stopped,
-        );
+        let app = web::App::new(config, accounts.clone(), wavelets, inbox, metrics.clone(), stopped);
         let app = Arc::new(app);
         tasks.spawn(web::serve(Arc::clone(&app), listener));
         if let Some(status) = status {
@@ -114,7 +101,7 @@ impl Server {
         Ok(Self {
             addresses,
             accounts,
-            wavelets,
+            running,
             metrics,
             stopping,
             tasks,
@@ -143,7 +130,7 @@ impl Server {
     pub async fn stop(mut self) {
         self.stopping.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
-        self.wavelets.stop().await;
+        self.running.stop().await;
     }
 }
 
@@ -158,39 +145,6 @@ impl fmt::Display for Addresses {
         }
         Ok(())
     }
-}
-
-/// The wavelets with whom they need: who signs for our users, and whose signatures we believe.
-async fn wavelets(config: &Config, store: &Store, metrics: &Metrics) -> anyhow::Result<Wavelets> {
-    let signer = match &config.federation {
-        Some(federation) => {
-            signing::forget_own_signer(store).await?;
-            let (key, chain) = (read(&federation.signer_key)?, read(&federation.signer_certificate)?);
-            Signer::from_pem(config.domain.clone(), &key, &chain)
-                .with_context(|| format!("{} cannot sign", federation.signer_certificate.display()))?
-        }
-        None => signing::own_signer(store, &config.domain).await?,
-    };
-    let mut roots = TrustRoots::system();
-    for path in config.federation.iter().flat_map(|federation| &federation.trust_roots) {
-        roots = roots
-            .with_pem(&read(path)?)
-            .with_context(|| path.display().to_string())?;
-    }
-    let (federation, _) = FederationHandle::new(config.domain.clone());
-    Ok(Wavelets::new(Setup {
-        domain: config.domain.clone(),
-        store: store.clone(),
-        signing: SigningPool::start(signer),
-        verifier: Verifier::new(roots),
-        federation,
-        metrics: metrics.clone(),
-        idle_max: IDLE_MAX,
-    }))
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
 async fn listen(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {

@@ -146,11 +146,7 @@ impl Wavelets {
 
     /// A wavelet that has a history.
     pub async fn open(&self, name: &WaveletName) -> Result<Option<WaveletHandle>, StoreError> {
-        if self.shared.live().contains_key(name) || self.shared.store.has(name).await? {
-            Ok(Some(self.handle(name)))
-        } else {
-            Ok(None)
-        }
+        Ok(self.shared.store.has(name).await?.then(|| self.handle(name)))
     }
 
     /// A wavelet that is in memory.
@@ -203,6 +199,16 @@ impl Wavelets {
     /// The wavelet that another server says something about, whether or not we know it.
     pub(crate) fn of_peer(&self, name: &WaveletName) -> WaveletHandle {
         self.handle(name)
+    }
+
+    /// A wavelet that another server asks something of; `None` if it is not there.
+    pub(crate) async fn asked_for(&self, name: &WaveletName) -> Result<Option<WaveletHandle>, StoreError> {
+        // One that is live is asked itself, which is quicker and says no just as well.
+        if self.shared.live().contains_key(name) {
+            Ok(Some(self.handle(name)))
+        } else {
+            self.open(name).await
+        }
     }
 
     /// A server has spoken to us: what waits for it may be tried at once.

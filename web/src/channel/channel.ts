@@ -82,7 +82,7 @@ export interface StoredChannel {
 }
 
 /** How often a submission may be refused for not fitting before it is given up. */
-const MAX_REFUSALS = 3;
+const MAX_REFUSALS = 5;
 
 type Link =
   /** Nothing can be sent. */
@@ -107,6 +107,8 @@ export class Channel {
   #unfit = false;
   #refusals = 0;
   #removed = false;
+  /** Whether what is pending begins with what an earlier page had pending. */
+  #restored = false;
   /** Whether deltas are of no use until the server has told where it is. */
   #astray = false;
   readonly #outputs: Output[] = [];
@@ -138,6 +140,9 @@ export class Channel {
     channel.#inFlight = stored.inFlight;
     channel.#pending = [...stored.pending];
     channel.#pendingChanges = stored.pendingChanges;
+    // What was pending is sent as it is: should it have been sent after all, it has this number.
+    if (stored.inFlight === null) channel.#takeOff();
+    else channel.#restored = stored.pending.length > 0;
     try {
       channel.#rebuildLocal();
     } catch (e) {
@@ -221,7 +226,7 @@ export class Channel {
     if (this.#astray) return;
     const mine = this.#isMine(delta);
     if (this.#newer !== null) return this.#receiveNewer(this.#newer, delta, mine);
-    if (end <= this.confirmed.version) return;
+    if (end <= this.confirmed.version) return mine ? this.#receiveOld(delta) : undefined;
     if (delta.version !== this.confirmed.version) return this.#lost(delta.version > this.confirmed.version);
     try {
       if (mine || this.#isOfEarlierSelf(delta)) this.#receiveOwn(delta);
@@ -298,19 +303,21 @@ export class Channel {
   }
 
   /**
-   * A submission that was sent after this channel was last stored: all that is pending here was part of it, as the
-   * pending operations only grow until they are sent.
+   * A submission that was sent after this channel was last stored (which the driver avoids): all that was pending in
+   * the stored state was part of it, as pending operations only grow until they are sent.
    */
   #isOfEarlierSelf(delta: DeltaMessage): boolean {
     const own = delta.own;
     if (own == null || own.session !== this.session || own.sequence <= this.#sequence) return false;
     this.#sequence = own.sequence;
-    if (this.#inFlight !== null || this.#pending.length === 0) return false;
+    if (this.#inFlight !== null || !this.#restored || this.#pending.length === 0) return false;
+    this.#restored = false;
     const operations = this.#pending;
     const changes = this.#pendingChanges;
     this.#inFlight = { sequence: own.sequence, version: delta.version, operations, current: operations, changes };
     this.#pending = [];
     this.#pendingChanges = 0;
+    this.#noteLost(operations, delta.operations);
     return true;
   }
 
@@ -336,7 +343,12 @@ export class Channel {
 
   #send(): void {
     if (this.#link !== "on" || this.#inFlight !== null || this.#newer !== null || this.#removed) return;
-    if (this.#pending.length === 0) return;
+    if (this.#takeOff()) this.#resend();
+  }
+
+  /** What is pending becomes what is in flight. */
+  #takeOff(): boolean {
+    if (this.#pending.length === 0) return false;
     const operations = this.#pending;
     this.#sequence++;
     this.#inFlight = {
@@ -348,7 +360,8 @@ export class Channel {
     };
     this.#pending = [];
     this.#pendingChanges = 0;
-    this.#resend();
+    this.#restored = false;
+    return true;
   }
 
   #resend(): void {
@@ -376,6 +389,18 @@ export class Channel {
     if (asExpected) this.local.takeMeta(this.confirmed);
     else this.#moveTo(expected, this.confirmed, delta.author);
     this.local.version = this.confirmed.version;
+    this.#outputs.push({ kind: "confirmed", version: this.confirmed.version });
+    this.#send();
+  }
+
+  /** The answer that what is in flight is part of the confirmed state already, by an earlier page that had this number. */
+  #receiveOld(delta: DeltaMessage): void {
+    const current = this.#inFlight?.current ?? [];
+    const expected = this.confirmed.clone();
+    expected.applyAll(current);
+    this.#inFlight = null;
+    this.#noteLost(current, delta.operations);
+    this.#moveTo(expected, this.confirmed, this.address);
     this.#outputs.push({ kind: "confirmed", version: this.confirmed.version });
     this.#send();
   }
@@ -568,7 +593,7 @@ export class Channel {
   /** A draft of the text that is in `before` and not in `after`, if there is any. */
   #noteLost(before: readonly Operation[], after: readonly Operation[]): void {
     const kept = new Map(textsOf(after).map((t) => [t.document, t.text]));
-    const texts = textsOf(before).filter((t) => t.text.trim() !== "" && (kept.get(t.document)?.length ?? 0) < t.text.length);
+    const texts = textsOf(before).filter((t) => t.text.trim() !== "" && !isPartOf(t.text, kept.get(t.document) ?? ""));
     if (texts.length === 0) return;
     const text = "What it belonged to was deleted or replaced in the meantime.";
     this.#outputs.push({ kind: "draft", reason: "conflict", text, texts });
@@ -654,6 +679,16 @@ function gives(before: Document, operation: DocOp, after: Document): boolean {
     if (e instanceof OpError) return false;
     throw e;
   }
+}
+
+/** Whether all of a text is in another, in order, perhaps with more in between. */
+function isPartOf(text: string, whole: string): boolean {
+  let at = 0;
+  for (const character of text) {
+    at = whole.indexOf(character, at) + 1;
+    if (at === 0) return false;
+  }
+  return true;
 }
 
 /** The text that operations insert, by document. */

@@ -4,8 +4,8 @@
  *
  * Unsent changes are kept by wavelet and session, and a session belongs to one page, so that two pages never write over
  * each other. A page holds a lock on its session as long as it lives; one that starts takes over the sessions whose lock
- * nobody holds. Where the browser has no locks (they need a secure context) a page takes over only the session that it
- * had itself before a reload.
+ * nobody holds. Where the browser has no locks (they need a secure context) a page takes over only the sessions that it
+ * had itself before its reloads.
  */
 
 import type { WaveletCopy } from "../wave/wavelet";
@@ -33,6 +33,9 @@ type StoreName = keyof typeof STORES;
 /** Waves that are kept for reading without a connection. */
 const KEPT_WAVELETS = 200;
 
+/** Reloads after which a page without locks still finds what it left. */
+const SESSIONS_KEPT = 50;
+
 /** The part of the browser that is needed; the locks may be missing. */
 export interface StorageWorld {
   readonly indexedDB: IDBFactory;
@@ -50,7 +53,8 @@ export class Storage {
   readonly #address: string;
   /** The session of this page. */
   readonly session: string;
-  readonly #earlier: string | null;
+  /** The sessions that this page had before its reloads. */
+  readonly #earlier: readonly string[];
   readonly #release: (() => void)[] = [];
 
   private constructor(db: IDBDatabase, world: StorageWorld, address: string) {
@@ -58,8 +62,9 @@ export class Storage {
     this.#world = world;
     this.#address = address;
     this.session = world.newSession();
-    this.#earlier = world.pageStorage?.getItem(`billow-session/${address}`) ?? null;
-    world.pageStorage?.setItem(`billow-session/${address}`, this.session);
+    const key = `billow-sessions/${address}`;
+    this.#earlier = (world.pageStorage?.getItem(key) ?? "").split(" ").filter((session) => session !== "");
+    world.pageStorage?.setItem(key, [...this.#earlier, this.session].slice(-SESSIONS_KEPT).join(" "));
   }
 
   /** Opens the database of an address and begins a session. Throws when the browser does not let us store. */
@@ -154,7 +159,7 @@ export class Storage {
   }
 
   async #isOrphan(session: string): Promise<boolean> {
-    if (this.#world.locks === null) return session === this.#earlier;
+    if (this.#world.locks === null) return this.#earlier.includes(session);
     return this.#lock(session);
   }
 

@@ -112,6 +112,7 @@ export class BlipEditor {
         },
         blur: () => {
           this.undoStack.close();
+          this.check();
           events.caret(null, false);
           events.left();
         },
@@ -237,7 +238,28 @@ export class BlipEditor {
     if (ops.length === 0) return;
     const op = ops.length === 1 ? ops[0]! : composeAll(ops);
     this.undoStack.record(op, extent(op).to, Date.now());
-    this.source.edit(this.pastHeld(op));
+    this.submit(op);
+  }
+
+  /** Hands my operation to the document. If it does not take it, that is our mistake: the editor shows the document again. */
+  private submit(op: Op): boolean {
+    try {
+      this.source.edit(this.pastHeld(op));
+      return true;
+    } catch (error) {
+      console.error("an editor's operation did not fit its document", error, op);
+      this.take();
+      return false;
+    }
+  }
+
+  /** Whether the editor shows its document; if not, that is our mistake, and it shows it again. */
+  private check(): void {
+    if (this.view.isDestroyed || this.view.composing || this.held.length > 0) return;
+    const blip = blipOf(this.source.content());
+    if (!blip || blip.doc.eq(this.view.state.doc)) return;
+    console.error("an editor did not show its document");
+    this.take();
   }
 
   /** My operation past those of others that wait; they are carried past mine. */
@@ -267,7 +289,7 @@ export class BlipEditor {
   private ownHistory(op: Op | null): void {
     if (!op) return;
     const tr = follow(this.view.state.tr, op, this.frame);
-    this.source.edit(this.pastHeld(op));
+    if (!this.submit(op)) return;
     if (!tr) {
       this.rebuild();
       return;

@@ -49,6 +49,14 @@ function OpenWave({ id, wavelet }: { id: string; wavelet: Wavelet }) {
   const writable = useReadable(wavelet.writable);
   const [details, setDetails] = useState(false);
   useNews(wavelet);
+  useEffect(() => {
+    // On a phone the list is gone; else the focus stays where it is.
+    const focus = document.activeElement;
+    if (!focus || focus === document.body || (focus instanceof HTMLElement && focus.offsetParent === null)) {
+      document.getElementById("wave-title")?.focus({ preventScroll: true });
+    }
+    document.querySelector("#messages article.blip[data-unread]")?.scrollIntoView({ block: "nearest" });
+  }, [wavelet]);
   return (
     <>
       <header class="wave-head">

@@ -21,6 +21,8 @@ export interface Surroundings {
   readonly address: string;
   /** Whether the connection is up. */
   connected(): boolean;
+  /** Whether our server orders the operations of this domain's wavelets. */
+  isLocal(host: string): boolean;
   send(message: ClientMessage): void;
   /** Opens the wave once more; `resume`: from what the channels have. */
   reopen(): void;
@@ -47,8 +49,12 @@ const CARET_AGAIN = 5_000;
 const CARET_GONE = 10_000;
 const READ_AFTER = 300;
 const RETRY_AFTER = 5_000;
-/** How long to wait for the storage before a submission is sent all the same. */
-const STORE_WITHIN = 50;
+/** How long to wait for a storage that does not answer before a submission is sent all the same. */
+const STORE_WITHIN = 1_000;
+/** The largest submission that is tried: servers close the connection at messages of more than 1 MiB. */
+const SUBMISSION_MAX = 1_000_000;
+/** How long our own server may take to answer before we ask where we are. */
+const ANSWER_WITHIN = 30_000;
 /** Deltas that are remembered to move carets of a little while ago. */
 const RECENT = 200;
 
@@ -347,6 +353,10 @@ export class OpenWavelet implements Wavelet {
 
   /** Sends a submission once it is stored, so that after a crash it is sent again as the same one. */
   #submit(channel: Channel, output: Extract<Output, { kind: "submit" }>): void {
+    if (bytesOf(output.operations) > SUBMISSION_MAX) {
+      const text = "This is too much to send at once; send it in parts.";
+      return channel.refused(output.session, output.sequence, "tooLarge", text);
+    }
     let sent = false;
     const send = (): void => {
       if (sent || channel.inFlight?.sequence !== output.sequence) return;
@@ -357,6 +367,13 @@ export class OpenWavelet implements Wavelet {
     };
     void this.#around.store(channel).then(send, send);
     this.#around.setTimeout(send, STORE_WITHIN);
+    this.#around.setTimeout(() => this.#checkAnswer(channel, output.sequence), ANSWER_WITHIN);
+  }
+
+  /** Where the host is another server an answer may take as long as it is away; ours answers at once. */
+  #checkAnswer(channel: Channel, sequence: number): void {
+    const waits = channel.inFlight?.sequence === sequence && channel.linked && !this.#closed;
+    if (waits && this.#around.isLocal(this.host)) this.#around.reopen();
   }
 
   #show(id: string, operation: DocOp | null, author: string, source: unknown): void {
@@ -514,6 +531,11 @@ export class OpenWavelet implements Wavelet {
   #newBlip(): string {
     return `b+${this.#around.newId()}`;
   }
+}
+
+function bytesOf(value: unknown): number {
+  const text = JSON.stringify(value);
+  return text.length * 3 <= SUBMISSION_MAX ? text.length : new TextEncoder().encode(text).length;
 }
 
 function undo(op: Operation): Operation {

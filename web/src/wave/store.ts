@@ -51,6 +51,8 @@ class OpenWave {
   users = 0;
   /** Whether what is stored has been read. */
   loaded = false;
+  /** Whether an `open` message waits for its answer. */
+  opening = false;
   /** Whether the wave is one that we are about to make. */
   creating = false;
 
@@ -238,14 +240,22 @@ export class ClientStore implements Client, SocketEvents {
     if (wave === undefined || !isConversation(state.wavelet)) return;
     wave.named.add(state.wavelet);
     const before = wave.open.get(state.wavelet);
-    if (before !== undefined) return before.snapshot(state);
+    if (before !== undefined) {
+      before.snapshot(state);
+      if (!wave.opening) before.opened();
+      return;
+    }
     let copy: WaveletCopy;
     try {
       copy = WaveletCopy.from(state);
     } catch (e) {
       return this.errors.emit(`${state.wavelet}: ${e instanceof Error ? e.message : e}`);
     }
-    wave.add(new OpenWavelet(new Channel(copy, this.#session, this.#world.address), [], this.#surroundings(wave)));
+    const channel = new Channel(copy, this.#session, this.#world.address);
+    const wavelet = new OpenWavelet(channel, [], this.#surroundings(wave));
+    wave.add(wavelet);
+    // One that I was added to while the wave is open comes by itself.
+    if (!wave.opening) wavelet.opened();
     this.#keepLater(copy);
   }
 
@@ -253,6 +263,7 @@ export class ClientStore implements Client, SocketEvents {
     const wave = this.#waves.get(id);
     if (wave === undefined) return;
     wave.creating = false;
+    wave.opening = false;
     wave.status.set("open");
     for (const wavelet of wave.open.values()) {
       if (wave.named.has(wavelet.name)) wavelet.opened();
@@ -264,6 +275,7 @@ export class ClientStore implements Client, SocketEvents {
   #noWave(id: string): void {
     const wave = this.#waves.get(id);
     if (wave === undefined) return;
+    wave.opening = false;
     const root = wave.open.get(rootOf(id));
     if (root !== undefined && root.channel.confirmed.version === 0 && root.changes > 0) {
       wave.creating = true;
@@ -373,7 +385,7 @@ export class ClientStore implements Client, SocketEvents {
       const version = wavelet.known;
       if (version !== null && version > 0) known.push({ wavelet: wavelet.name, version });
     }
-    this.#socket.send({ type: "open", wave: wave.id, known });
+    wave.opening = this.#socket.send({ type: "open", wave: wave.id, known });
   }
 
   #wavelet(name: string): OpenWavelet | undefined {
@@ -391,6 +403,7 @@ export class ClientStore implements Client, SocketEvents {
     return {
       address: world.address,
       connected: () => this.#socket.connected,
+      isLocal: (host) => this.domains.get().includes(host),
       send: (message) => void this.#socket.send(message),
       reopen: () => this.#sendOpen(wave),
       created: () => {

@@ -13,7 +13,7 @@ import { transform } from "../../src/ot/transform";
 import { checkWellFormed } from "../../src/ot/wellformed";
 import { type Pick, randomDocument, randomOp } from "./generate";
 
-const runs = { numRuns: Number(process.env["BILLOW_RUNS"] ?? 1500) };
+const runs = { numRuns: Number(process.env["BILLOW_RUNS"] ?? 300) };
 
 /** Checks a law with choices that fast-check makes and shrinks. */
 function law(name: string, check: (pick: Pick) => void): void {

@@ -223,6 +223,19 @@ describe("the client", () => {
     expect(text(wave).replaceAll("b", "").length).toBe(12);
   });
 
+  it("hands back what is too large for a message, and goes on", async () => {
+    const { hub, alice, wave, theirs } = await begin();
+    type(wave, "日".repeat(400_000));
+    type(wave, "!");
+    await hub.settle(1_000);
+    expect(alice.drafts.get()).toMatchObject([{ reason: "tooLarge" }]);
+    expect(alice.drafts.get()[0]!.texts[0]!.text.length).toBe(400_000);
+    type(wave, "?");
+    await hub.settle(1_000);
+    expect(text(wave)).toBe("Hi!?");
+    expect(text(theirs)).toBe("Hi!?");
+  });
+
   it("moves others' carets along, and forgets them", async () => {
     const { hub, wave, theirs } = await begin();
     const id = root(wave).conversation.get().root.blips[0]!.id;

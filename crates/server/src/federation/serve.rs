@@ -135,7 +135,7 @@ impl Serve {
         let author = verified.get().delta.author.clone();
         // A wavelet that is not there is told from one that the author is not on by nobody.
         let stranger = || FederationError::bad_request(format!("{author} is not a participant of {}", name.to_uri()));
-        match self.wavelets.open(&name).await {
+        match self.wavelets.asked_for(&name).await {
             // The wavelet itself counts what it refuses.
             Ok(Some(wavelet)) => wavelet
                 .remote_submit(verified)
@@ -206,7 +206,7 @@ impl Serve {
         if !self.wavelets.hosts(name) {
             return Err(FederationError::bad_request("Wavelet not hosted here."));
         }
-        let there = match self.wavelets.open(name).await.map_err(|error| storage(&error))? {
+        let there = match self.wavelets.asked_for(name).await.map_err(|error| storage(&error))? {
             Some(wavelet) => wavelet.readers().await,
             None => None,
         };

@@ -1,0 +1,145 @@
+//! The wavelets of a server with their federation, set up from its configuration.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use billow_model::Domain;
+use billow_net::{LocalDomain, Net, NetConfig, NetHandle, NetLimits, ResolverChoice, TlsRoots};
+use billow_signing::{Signer, TrustRoots, Verifier};
+use billow_store::Store;
+
+use super::{Federation, FederationHandle, Setup};
+use crate::config::{Config, FederationConfig};
+use crate::metrics::Metrics;
+use crate::wavelets::{self, SigningPool, Wavelets, signing};
+
+/// How long a wavelet that nobody uses stays loaded.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// What we call ourselves to peers that ask.
+const DESCRIPTION: &str = concat!("Billow ", env!("CARGO_PKG_VERSION"));
+
+/// Live wavelets, and the way to other servers if there is one.
+pub struct Running {
+    wavelets: Wavelets,
+    federation: Option<(Federation, NetHandle)>,
+}
+
+impl Running {
+    /// Starts what the configuration asks for.
+    pub async fn start(config: &Config, store: &Store, metrics: &Metrics) -> anyhow::Result<Self> {
+        let (federation, requests) = FederationHandle::new(config.domain.clone());
+        let setup = |signer: Signer, roots: TrustRoots| wavelets::Setup {
+            domain: config.domain.clone(),
+            store: store.clone(),
+            signing: SigningPool::start(signer),
+            verifier: Verifier::new(roots),
+            federation: federation.clone(),
+            metrics: metrics.clone(),
+            idle_max: IDLE_MAX,
+        };
+        let Some(settings) = &config.federation else {
+            let signer = signing::own_signer(store, &config.domain).await?;
+            return Ok(Self {
+                wavelets: Wavelets::new(setup(signer, TrustRoots::none())),
+                federation: None,
+            });
+        };
+        let signer = signer(&config.domain, settings)?;
+        signing::forget_own_signer(store).await?;
+        let roots_pem = roots_pem(settings)?;
+        let roots = TrustRoots::system()
+            .with_pem(&roots_pem)
+            .context("[federation] trust_roots")?;
+        let wavelets = Wavelets::new(setup(signer, roots));
+        let (net, events) = Net::start(net_config(&config.domain, settings, roots_pem)?).await?;
+        let setup = Setup {
+            wavelets: wavelets.clone(),
+            requests,
+            net: net.clone(),
+            events,
+            description: DESCRIPTION.to_owned(),
+        };
+        Ok(Self {
+            wavelets,
+            federation: Some((Federation::start(setup).await?, net)),
+        })
+    }
+
+    /// The wavelets.
+    #[must_use]
+    pub fn wavelets(&self) -> &Wavelets {
+        &self.wavelets
+    }
+
+    /// Where other servers reach us.
+    #[must_use]
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        self.federation
+            .as_ref()
+            .map(|(_, net)| net.listening())
+            .unwrap_or_default()
+    }
+
+    /// Puts the wavelets away and takes leave of other servers.
+    pub async fn stop(self) {
+        self.wavelets.stop().await;
+        if let Some((federation, net)) = self.federation {
+            net.stop().await;
+            federation.stop().await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running")
+            .field("wavelets", &self.wavelets)
+            .finish_non_exhaustive()
+    }
+}
+
+fn signer(domain: &Domain, settings: &FederationConfig) -> anyhow::Result<Signer> {
+    let (key, chain) = (read(&settings.signer_key)?, read(&settings.signer_certificate)?);
+    Signer::from_pem(domain.clone(), &key, &chain)
+        .with_context(|| format!("{} cannot sign for {domain}", settings.signer_certificate.display()))
+}
+
+fn roots_pem(settings: &FederationConfig) -> anyhow::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for path in &settings.trust_roots {
+        all.extend(read(path)?);
+        all.push(b'\n');
+    }
+    Ok(all)
+}
+
+fn net_config(domain: &Domain, settings: &FederationConfig, roots_pem: Vec<u8>) -> anyhow::Result<NetConfig> {
+    let resolver = match settings.nameservers.as_slice() {
+        [] => ResolverChoice::System,
+        servers => ResolverChoice::Servers(servers.to_vec()),
+    };
+    Ok(NetConfig {
+        listen: vec![settings.listen],
+        domains: vec![LocalDomain {
+            domain: domain.as_str().parse()?,
+            chain_pem: read(&settings.certificate)?,
+            key_pem: read(&settings.key)?,
+        }],
+        roots: TlsRoots {
+            system: true,
+            extra_pem: roots_pem,
+        },
+        resolver,
+        allow_private_addresses: settings.allow_private_addresses,
+        limits: NetLimits {
+            backoff_cap: settings.retry_cap,
+            ..NetLimits::default()
+        },
+    })
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+}
