@@ -35,6 +35,10 @@ const SNAPSHOT_EVERY: u64 = 1_000;
 const DELIVERY_EVERY: Duration = Duration::from_millis(200);
 /// Operations that somebody who resumes may be behind; more is a snapshot.
 const RESUME_MAX: u64 = 10_000;
+/// How long a wavelet that is not in the store is kept.
+const UNKNOWN_MAX: Duration = Duration::from_secs(1);
+/// How long a wavelet may take to be put away when the server stops.
+const STOP_MAX: Duration = Duration::from_secs(3);
 
 /// The way to a wavelet's task.
 pub(super) type Mailbox = mpsc::Sender<Message>;
@@ -124,6 +128,8 @@ async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receive
         used: Instant::now(),
         snapshot: kept,
         snapshot_under_way: false,
+        writes: 0,
+        stopping_since: None,
         delivery_told: None,
     };
     actor.run().await;
@@ -150,6 +156,9 @@ struct Actor {
     /// The version of the newest snapshot in the store.
     snapshot: Version,
     snapshot_under_way: bool,
+    /// Writes that are not answered yet.
+    writes: usize,
+    stopping_since: Option<Instant>,
     delivery_told: Option<Instant>,
 }
 
@@ -202,9 +211,9 @@ impl Actor {
 
     async fn drive(&mut self) {
         match &mut self.machine {
-            Machine::Hosted(machine) => hosted::drive(machine, &mut self.common).await,
+            Machine::Hosted(machine) => self.writes += usize::from(hosted::drive(machine, &mut self.common).await),
             Machine::Remote(machine) => {
-                remote::drive(machine, &mut self.common).await;
+                self.writes += usize::from(remote::drive(machine, &mut self.common).await);
                 let peers = remote::delivery(machine, &self.common.delivery);
                 if self.delivery_told.is_none_or(|told| told.elapsed() >= DELIVERY_EVERY)
                     && *self.common.delivery != peers
@@ -223,12 +232,11 @@ impl Actor {
     /// When something is to be done even if nothing comes in.
     fn wake(&self, stop: bool) -> Instant {
         let now = Instant::now();
-        let idle = if stop {
-            Duration::from_millis(20)
+        let mut wake = if stop {
+            now + Duration::from_millis(20)
         } else {
-            self.common.shared.idle_max
+            self.used + self.idle_max()
         };
-        let mut wake = (self.used + idle).max(now + Duration::from_millis(10));
         if let Machine::Remote(machine) = &self.machine {
             if let Some(deadline) = machine.deadline() {
                 wake = wake.min(now + until(clock::now(), deadline));
@@ -319,6 +327,9 @@ impl Actor {
 
     fn finish(&mut self, done: Done) {
         let now = clock::now();
+        if let Done::Stored { .. } = &done {
+            self.writes -= 1;
+        }
         match done {
             Done::Stored {
                 written,
@@ -465,37 +476,60 @@ impl Actor {
 
     /// Whether the task is at its end: nobody uses the wavelet, everything is stored and sealed, and a snapshot is kept.
     fn put_away(&mut self, stop: bool) -> bool {
-        if !stop && self.used.elapsed() < self.common.shared.idle_max {
-            return false;
-        }
         if stop {
-            // Whoever still has it open is being sent away too.
-            self.common.subscribers.end();
+            return self.stop();
         }
-        let admitted = self.machine.is_admitted();
-        let waits = !self.machine.is_idle() || (admitted && !stop && !self.common.owes_nothing());
-        if waits || self.snapshot_under_way || !self.common.subscribers.is_empty() {
+        if self.used.elapsed() < self.idle_max() {
             return false;
         }
-        let wavelet = self.machine.wavelet();
-        let shown = wavelet.version();
-        if !stop && shown > self.machine.sealed().version {
-            if let Machine::Hosted(machine) = &mut self.machine {
-                machine.handle(clock::now(), HostedInput::SealNow);
+        // Whatever stands in the way now: look again when as much time has passed.
+        self.used = Instant::now();
+        if !self.machine.is_idle() || self.snapshot_under_way || !self.common.subscribers.is_empty() {
+            return false;
+        }
+        let shown = self.machine.wavelet().version();
+        if self.machine.is_admitted() {
+            if shown > self.machine.sealed().version {
+                if let Machine::Hosted(machine) = &mut self.machine {
+                    machine.handle(clock::now(), HostedInput::SealNow);
+                }
+                return false;
             }
-            // The seals come in soon; no need to look again before that.
-            self.used = Instant::now();
+            if shown > self.snapshot {
+                self.keep_snapshot();
+                return false;
+            }
+        }
+        self.common.shared.forget_unused(&self.common.name, &mut self.receiver)
+    }
+
+    /// As [`Actor::put_away`] when the server stops: whoever has it open is being sent away too, and what waits for other servers
+    /// waits in the store.
+    fn stop(&mut self) -> bool {
+        self.common.subscribers.end();
+        let since = *self.stopping_since.get_or_insert_with(Instant::now);
+        let patient = since.elapsed() < STOP_MAX;
+        if patient
+            && (self.snapshot_under_way || !(self.machine.is_idle() || self.machine.is_remote() && self.writes == 0))
+        {
             return false;
         }
-        if admitted && shown > self.snapshot {
+        if patient && self.machine.is_admitted() && self.machine.wavelet().version() > self.snapshot {
             self.keep_snapshot();
             return false;
         }
-        if stop {
-            self.common.shared.forget(&self.common.name, &mut self.receiver);
-            return true;
+        self.common.shared.forget(&self.common.name, &mut self.receiver);
+        true
+    }
+
+    /// How long it stays when nobody asks for anything; one that is in no store (a stranger asked for it) does not stay.
+    fn idle_max(&self) -> Duration {
+        let idle_max = self.common.shared.idle_max;
+        if self.machine.is_admitted() {
+            idle_max
+        } else {
+            idle_max.min(UNKNOWN_MAX)
         }
-        self.common.shared.forget_unused(&self.common.name, &mut self.receiver)
     }
 }
 
@@ -585,6 +619,10 @@ impl Machine {
             Self::Hosted(machine) => machine.failed(),
             Self::Remote(machine) => machine.failed(),
         }
+    }
+
+    fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(_))
     }
 
     fn is_idle(&self) -> bool {

@@ -91,10 +91,6 @@ impl Common {
         self.tickets
     }
 
-    pub(super) fn owes_nothing(&self) -> bool {
-        self.answers.is_empty() && self.remote_answers.is_empty() && self.update_answers.is_empty()
-    }
-
     /// Shows a delta to everybody who has the wavelet open. `wavelet` is at least as new as the delta.
     pub(super) fn show(&mut self, wavelet: &Wavelet, record: &Arc<Record>) {
         self.subscribers.tell(&Event::Delta(Arc::new(ShownDelta::new(

@@ -9,8 +9,8 @@ use billow_wavelet::{HostedOutput, HostedWavelet, Record};
 use super::common::{Common, Written, kind};
 use super::stored;
 
-/// Asks the machine until it wants nothing more. What is to be stored is stored in one write.
-pub(super) async fn drive(machine: &mut HostedWavelet, common: &mut Common) {
+/// Asks the machine until it wants nothing more. What is to be stored is stored in one write; whether there is something.
+pub(super) async fn drive(machine: &mut HostedWavelet, common: &mut Common) -> bool {
     let mut write = WaveletWrite::new(common.name.clone());
     let mut written = Written::default();
     while let Some(output) = machine.poll() {
@@ -48,9 +48,11 @@ pub(super) async fn drive(machine: &mut HostedWavelet, common: &mut Common) {
             }
         }
     }
-    if written.records_upto.is_some() || written.seals_upto.is_some() {
+    let writes = written.records_upto.is_some() || written.seals_upto.is_some();
+    if writes {
         common.store(write, written).await;
     }
+    writes
 }
 
 /// Other domains that the delta adds somebody of: from there on they are told of everything.

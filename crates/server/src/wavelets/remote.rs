@@ -14,8 +14,8 @@ use super::{Shared, stored};
 use crate::clock;
 use crate::web::messages::{DeliveryState, PeerDelivery};
 
-/// Asks the machine until it wants nothing more. What is to be stored is stored in one write.
-pub(super) async fn drive(machine: &mut RemoteWavelet, common: &mut Common) {
+/// Asks the machine until it wants nothing more. What is to be stored is stored in one write; whether there is something.
+pub(super) async fn drive(machine: &mut RemoteWavelet, common: &mut Common) -> bool {
     let mut write = WaveletWrite::new(common.name.clone());
     let mut written = Written::default();
     while let Some(output) = machine.poll() {
@@ -63,9 +63,11 @@ pub(super) async fn drive(machine: &mut RemoteWavelet, common: &mut Common) {
             }
         }
     }
-    if written.records_upto.is_some() || written.outgoing {
+    let writes = written.records_upto.is_some() || written.outgoing;
+    if writes {
         common.store(write, written).await;
     }
+    writes
 }
 
 /// What clients are told about the host of the wavelet.

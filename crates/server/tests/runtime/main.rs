@@ -14,3 +14,4 @@ mod dns;
 mod federated;
 mod local;
 mod node;
+mod refusals;

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use billow_model::{Component, DocOp, DocumentId, ParticipantId, Version, Wavelet, WaveletName, WaveletOp};
+use billow_net::{LocalDomain, Net, NetConfig, NetEvent, NetHandle, NetLimits, ResolverChoice, TlsRoots};
 use billow_server::config::{Config, FederationConfig};
 use billow_server::federation::Running;
 use billow_server::metrics::Metrics;
 use billow_server::wavelets::{WaveletHandle, Wavelets};
+use billow_signing::Signer;
 use billow_store::Store;
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::{Refusal, Submission};
+
+use tokio::sync::mpsc;
 
 use crate::ca::Ca;
 use crate::dns::{DnsServer, Zone};
@@ -90,6 +94,8 @@ pub struct Lab {
     pub initech: Node,
     pub acme: Node,
     dns: DnsServer,
+    ca: Ca,
+    stranger: std::sync::Mutex<Option<(String, SocketAddr)>>,
     _dir: tempfile::TempDir,
 }
 
@@ -105,12 +111,42 @@ impl Lab {
             initech: node(dir.path(), &ca, &dns, "initech.lab"),
             acme: node(dir.path(), &ca, &dns, "acme.lab"),
             dns,
+            ca,
+            stranger: std::sync::Mutex::default(),
             _dir: dir,
         };
         lab.initech.start().await;
         lab.acme.start().await;
         lab.publish();
         lab
+    }
+
+    /// Another server, of which only the net and the signer are there.
+    pub async fn stranger(&self, domain: &str) -> (NetHandle, mpsc::Receiver<NetEvent>, Signer) {
+        let issued = self.ca.issue(domain).unwrap();
+        let config = NetConfig {
+            listen: vec![SocketAddr::new(LOOPBACK, 0)],
+            domains: vec![LocalDomain {
+                domain: domain.parse().unwrap(),
+                chain_pem: issued.chain_pem.clone(),
+                key_pem: issued.key_pem.clone(),
+            }],
+            roots: TlsRoots {
+                system: false,
+                extra_pem: self.ca.certificate_pem().unwrap(),
+            },
+            resolver: ResolverChoice::Servers(vec![self.dns.address()]),
+            allow_private_addresses: true,
+            limits: NetLimits::default(),
+        };
+        let (net, events) = Net::start(config).await.unwrap();
+        *self.stranger.lock().unwrap() = Some((domain.to_owned(), net.listening()[0]));
+        self.publish();
+        (
+            net,
+            events,
+            Signer::from_pem(domain.parse().unwrap(), &issued.key_pem, &issued.chain_pem).unwrap(),
+        )
     }
 
     /// Tells the name server where the two are; each start is at a new port.
@@ -121,6 +157,10 @@ impl Lab {
             .fold(Zone::new(), |zone, node| {
                 zone.xmpp_server(node.config.domain.as_str(), node.listening()).unwrap()
             });
+        let zone = match &*self.stranger.lock().unwrap() {
+            Some((domain, address)) => zone.xmpp_server(domain, *address).unwrap(),
+            None => zone,
+        };
         self.dns.set_zone(zone);
     }
 
