@@ -65,7 +65,18 @@ async function person(name) {
   return page;
 }
 
-const texts = (page) => page.locator(".blip-text").first().innerText();
+/** The text of the first message, as its document has it: no names of carets, no markers, no threads. */
+const texts = (page) =>
+  page.locator(".blip-text").first().evaluate((text) => {
+    const lines = [...text.children].filter((child) => child.classList.contains("line"));
+    return lines
+      .map((line) => {
+        const copy = line.cloneNode(true);
+        for (const extra of copy.querySelectorAll(".remote-caret, .reply-anchor")) extra.remove();
+        return copy.textContent;
+      })
+      .join("\n");
+  });
 async function until(what, condition, ms = 10_000) {
   const end = Date.now() + ms;
   for (;;) {
@@ -110,6 +121,16 @@ try {
   assert.equal(await texts(alice), "Draft: Spring release\nThree dates. And a fourth one.");
   await alice.locator(".remote-caret").waitFor({ state: "attached" });
   assert.equal(await alice.locator(".remote-flag").first().textContent(), "Bob");
+  const beforeCaret = (page) =>
+    page.evaluate(() => {
+      const caret = document.querySelector(".remote-caret");
+      const range = document.createRange();
+      range.setStart(caret.closest(".line"), 0);
+      range.setEndBefore(caret);
+      return range.toString();
+    });
+  await until("bob's caret is at the end of what he wrote", async () => (await beforeCaret(alice)) === "Three dates. And a fourth one.");
+  await until("alice's caret is at the end of what she wrote", async () => (await beforeCaret(bob)) === "Draft: ");
   await bob.screenshot({ path: join(pictures, "together.png") });
   step("both type in one message at once; texts and carets agree");
 

@@ -108,7 +108,7 @@ export class BlipEditor {
       handleDOMEvents: {
         focus: () => {
           events.focused();
-          setTimeout(() => this.moved(false));
+          setTimeout(() => this.tellCaret(false));
         },
         blur: () => {
           this.undoStack.close();
@@ -177,7 +177,11 @@ export class BlipEditor {
   /** Where the selection ends, in items of the document: the place for an anchor. */
   selectionEnd(): number {
     const { doc, selection } = this.view.state;
-    return this.frame.before.length + offsetAt(doc, Math.min(Math.max(selection.to, 1), doc.content.size - 1));
+    const { $to, empty } = selection;
+    // A selection that takes the end of a line along is of the words before it.
+    const spills = !empty && $to.depth > 0 && $to.parentOffset === 0 && $to.pos > 2;
+    const end = spills ? $to.pos - 2 : $to.pos;
+    return this.frame.before.length + offsetAt(doc, Math.min(Math.max(end, 1), doc.content.size - 1));
   }
 
   get selecting(): boolean {
@@ -222,7 +226,7 @@ export class BlipEditor {
     const before = this.view.state;
     this.view.updateState(state);
     if (!tr.getMeta(FOREIGN)) this.publish(transactions);
-    if (!state.selection.eq(before.selection) || (state.doc !== before.doc && !tr.getMeta(FOREIGN))) this.moved(tr.docChanged);
+    if (!state.selection.eq(before.selection) || (state.doc !== before.doc && !tr.getMeta(FOREIGN))) this.tellCaret(tr.docChanged);
     if (state.doc !== before.doc || !state.selection.eq(before.selection) || state.storedMarks !== before.storedMarks) this.events.changed();
   }
 
@@ -297,7 +301,7 @@ export class BlipEditor {
     const position = positionNear(tr.doc, extent(op).to - this.frame.before.length);
     tr.setSelection(TextSelection.create(tr.doc, position));
     this.view.dispatch(tr.setMeta(FOREIGN, true).scrollIntoView());
-    this.moved(true);
+    this.tellCaret(true);
   }
 
   /** Shows the document as the source has it now; only what differs is replaced. */
@@ -333,7 +337,8 @@ export class BlipEditor {
     this.view.dispatch(tr.setMeta(FOREIGN, true));
   }
 
-  private moved(typing: boolean): void {
+  /** Says where my caret is. */
+  tellCaret(typing: boolean): void {
     if (this.view.isDestroyed || !this.view.hasFocus()) return;
     const { anchor, head } = this.view.state.selection;
     const at = (position: number) => this.frame.before.length + offsetAt(this.view.state.doc, position);

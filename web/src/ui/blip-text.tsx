@@ -55,6 +55,7 @@ export function BlipText({ wavelet, blip, label, threads, closed, toggle, leave 
       mounted?.editor.showCarets(here.map(({ session, address, anchor, focus }) => ({ session, name: nameOf(address), look: lookOf(address), anchor, focus })));
     };
     let drawing = false;
+    let rest: ReturnType<typeof setTimeout> | undefined;
     const caretsSoon = () => {
       if (drawing) return;
       drawing = true;
@@ -71,7 +72,11 @@ export function BlipText({ wavelet, blip, label, threads, closed, toggle, leave 
           changed: () => activeChange.set(activeChange.get() + 1),
           focused: () => made && active.set({ editor: made, wavelet, blip }),
           left: () => setTimeout(() => left(made)),
-          caret: (caret, typing) => wavelet.setCaret(caret && { document: blip, ...caret, typing }),
+          caret: (caret, typing) => {
+            clearTimeout(rest);
+            wavelet.setCaret(caret && { document: blip, ...caret, typing });
+            if (typing) rest = setTimeout(() => made?.tellCaret(false), 2500);
+          },
           link: () => linkBox.set(true),
           replyHere: () => made && replyHere({ editor: made, wavelet, blip }),
           leave: () => latest.current.leave(),
@@ -112,6 +117,7 @@ export function BlipText({ wavelet, blip, label, threads, closed, toggle, leave 
     ];
     return () => {
       for (const end of off) end();
+      clearTimeout(rest);
       unmount();
     };
   }, [wavelet, blip, near]);
