@@ -252,6 +252,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut sto
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT)
         .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_MAX)
         .max_buf_size(HEAD_MAX);
     let connection = http
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))

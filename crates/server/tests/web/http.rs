@@ -89,6 +89,7 @@ async fn how_the_server_is_is_told_on_loopback_or_on_a_listener_of_its_own() {
     assert_eq!(request(at, "GET", "/healthz", &[], None).await.text, "good\n");
     assert_eq!(request(at, "GET", "/metrics", &[], None).await.status, 200);
     server.stop().await;
+    let dir = tempfile::tempdir().unwrap();
     let public = "[http]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://wave.example.org\"\nmetrics_listen = \"127.0.0.1:0\"\n";
     let (server, at) = start_with(dir.path(), public).await;
     for path in ["/healthz", "/metrics"] {
