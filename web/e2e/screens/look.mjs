@@ -25,6 +25,13 @@ const SCREENS = [
   ["wave-offline", `${WAVE}?connection=offline&unsent`],
   ["wave-refused", `${WAVE}?delivery=refused&draft`],
   ["wave-removed", `${WAVE}?removed`],
+  ["dialog-add", WAVE, (page) => page.getByRole("button", { name: "Add people" }).click()],
+  ["dialog-person", WAVE, (page) => page.locator(".person").nth(1).click()],
+  ["dialog-keys", WAVE, (page) => page.evaluate(() => document.dispatchEvent(new KeyboardEvent("keydown", { key: "?" })))],
+  ["link-box", WAVE, async (page) => {
+    await page.locator(".blip-text").first().click();
+    await page.keyboard.press("Control+k");
+  }],
 ];
 const SIZES = [
   { name: "wide", width: 1360, height: 860 },
@@ -38,7 +45,7 @@ let faults = 0;
 for (const scheme of ["light", "dark"]) {
   for (const { name: size, width, height } of SIZES) {
     const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height }, reducedMotion: "reduce", bypassCSP: true });
-    for (const [name, path] of SCREENS) {
+    for (const [name, path, act] of SCREENS) {
       if (only && !name.includes(only)) continue;
       if (scheme === "dark" && size === "320") continue;
       const page = await context.newPage();
@@ -49,6 +56,10 @@ for (const scheme of ["light", "dark"]) {
       await page.goto(`http://127.0.0.1:4179${path}`);
       await page.waitForTimeout(name.includes("reconnect") || name.includes("waiting") ? 2600 : 700);
       if (name === "wave-waiting") await page.locator(".chip").first().click();
+      if (act) {
+        await act(page);
+        await page.waitForTimeout(200);
+      }
       const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       if (wider > 0) report(name, `${size}: ${wider} px too wide`);
       await page.screenshot({ path: `${out}/${name}-${size}-${scheme}.png` });

@@ -86,8 +86,8 @@ function OpenWave({ id, wavelet }: { id: string; wavelet: Wavelet }) {
           </div>
         </div>
         {details && <DeliveryPanel wavelet={wavelet} close={() => setDetails(false)} />}
+        <NextUnread wavelet={wavelet} />
       </div>
-      <NextUnread wavelet={wavelet} />
     </>
   );
 }
