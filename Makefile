@@ -42,6 +42,11 @@ types:           ## write web/src/wire/messages.ts anew from the server's messag
 crash:           ## kill -9 a server in mid-replay, RUNS times (50 is the long run)
 	BILLOW_KILLS=$(RUNS) $(CARGO) test --locked -p billow --test two_servers kill -- --nocapture
 
+.PHONY: picture
+picture:         ## the README's picture, out of the browsers' test
+	cd web && npm run --silent e2e
+	mkdir -p docs/pictures && cp target/e2e/two-servers/together.png docs/pictures/client.png
+
 .PHONY: bench
 bench: build     ## speed: documents, keystrokes, saturation, beside their bounds and peers
 	@tools/bench

@@ -124,7 +124,7 @@ try {
   await row.click();
   await bob.locator("article.blip").waitFor();
   await until("bob has the text", async () => (await texts(bob)).includes("Three dates."));
-  await until("bob has read it", async () => (await bob.locator(".row .count").count()) === 0);
+  await until("bob has read it", async () => (await bob.locator(".row", { hasText: "Spring release" }).locator(".count").count()) === 0);
   step("bob sees it in his inbox, opens it, has read it");
 
   await bob.locator(".blip-text").first().click();
