@@ -12,6 +12,7 @@
 mod actor;
 mod common;
 mod hosted;
+mod machine;
 mod remote;
 pub mod shown;
 pub mod signing;
@@ -38,7 +39,8 @@ use crate::federation::FederationHandle;
 use crate::metrics::Metrics;
 use crate::web::messages::PeerDelivery;
 
-use actor::{Mailbox, Message, Seals};
+use actor::{Mailbox, Message};
+use machine::Seals;
 pub(crate) use remote::verify;
 pub use shown::{ShownDelta, operation, state};
 pub use signing::SigningPool;

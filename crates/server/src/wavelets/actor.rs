@@ -6,22 +6,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use billow_model::{HashedVersion, ParticipantId, Timestamp, Version, Wavelet, WaveletName, WaveletOp};
+use billow_model::{HashedVersion, ParticipantId, Version, Wavelet, WaveletName, WaveletOp};
 use billow_signing::Verified;
-use billow_store::{Snapshot, StoreError, StoredWavelet};
+use billow_store::Snapshot;
 use billow_wavelet::hosted::Applied;
-use billow_wavelet::remote::{self as machine_remote, UpdateRefusal};
-use billow_wavelet::{
-    HostedInput, HostedWavelet, Readers, Record, Refusal, RemoteInput, RemoteWavelet, Seal, StoredRecord, Submission,
-    access,
-};
+use billow_wavelet::remote::UpdateRefusal;
+use billow_wavelet::{HostedInput, Readers, Record, Refusal, RemoteInput, StoredRecord, Submission, access};
 use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
 use billow_wire::{Encoded, FromHost, SignedDelta};
 use tokio::sync::{mpsc, oneshot};
 
-use super::common::{Common, Done, Written, until};
+use super::common::{Common, Done, until};
+use super::machine::{Machine, Seals};
 use super::subscribers::{Caret, CaretSource, Start, Subscription};
-use super::{Shared, hosted, remote, stored};
+use super::{Shared, hosted, remote};
 use crate::clock;
 use crate::web::messages::PeerDelivery;
 
@@ -91,16 +89,6 @@ pub(super) enum Message {
     HostSpoke,
 }
 
-/// Sealed deltas that a domain may have.
-pub(super) enum Seals {
-    /// Here they are.
-    InMemory(Vec<Arc<Seal>>),
-    /// They are to be read from the store, up to this version.
-    InStore { to: Version },
-    /// None: it left at this version.
-    Left(Version),
-}
-
 /// Starts the task of a wavelet; it begins by loading it.
 pub(super) fn start(name: WaveletName, shared: Arc<Shared>) -> Mailbox {
     let (mailbox, receiver) = mpsc::channel(MESSAGES);
@@ -133,17 +121,6 @@ async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receive
         delivery_told: None,
     };
     actor.run().await;
-}
-
-enum Machine {
-    Hosted(Box<HostedWavelet>),
-    Remote(Box<RemoteWavelet>),
-}
-
-struct Loaded {
-    machine: Machine,
-    /// The version of the stored snapshot.
-    kept: Version,
 }
 
 struct Actor {
@@ -531,186 +508,4 @@ impl Actor {
             idle_max.min(UNKNOWN_MAX)
         }
     }
-}
-
-impl Machine {
-    async fn load(name: &WaveletName, shared: &Shared) -> Result<Loaded, StoreError> {
-        let stored = shared.store.load(name).await?;
-        let kept = stored
-            .as_ref()
-            .and_then(|stored| stored.snapshot.as_ref())
-            .map_or(Version::ZERO, |snapshot| snapshot.version);
-        let machine = if shared.hosts(name) {
-            Self::Hosted(Box::new(match stored {
-                None => HostedWavelet::new(name.clone()),
-                Some(stored) => load_hosted(name, stored)?,
-            }))
-        } else {
-            let local = [shared.domain.clone()].into();
-            let seed = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string()))?;
-            Self::Remote(Box::new(match stored {
-                None => RemoteWavelet::new(name.clone(), local, seed),
-                Some(stored) => load_remote(name, local, seed, stored)?,
-            }))
-        };
-        Ok(Loaded { machine, kept })
-    }
-
-    fn wavelet(&self) -> &Wavelet {
-        match self {
-            Self::Hosted(machine) => machine.wavelet(),
-            Self::Remote(machine) => machine.wavelet(),
-        }
-    }
-
-    fn sealed(&self) -> HashedVersion {
-        match self {
-            Self::Hosted(machine) => machine.sealed().clone(),
-            Self::Remote(machine) => machine.sealed(),
-        }
-    }
-
-    fn readers(&self) -> &Readers {
-        match self {
-            Self::Hosted(machine) => machine.readers(),
-            Self::Remote(machine) => machine.readers(),
-        }
-    }
-
-    fn deltas(&self, from: Version) -> Option<Vec<Arc<Record>>> {
-        match self {
-            Self::Hosted(machine) => machine.deltas(from),
-            Self::Remote(machine) => machine.deltas(from),
-        }
-    }
-
-    /// The sealed deltas of `[from, to)` that a domain may have.
-    fn seals(&self, domain: &billow_model::Domain, from: Version, to: Version) -> Seals {
-        let readable = self
-            .readers()
-            .readable(domain, self.sealed().version)
-            .unwrap_or(Version::ZERO);
-        let to = to.min(readable);
-        if from >= to {
-            return Seals::Left(readable);
-        }
-        let seals = match self {
-            Self::Hosted(machine) => machine.seals(from),
-            Self::Remote(_) => None,
-        };
-        match seals {
-            Some(mut seals) => {
-                seals.retain(|seal| seal.resulting.version <= to);
-                Seals::InMemory(seals)
-            }
-            None => Seals::InStore { to },
-        }
-    }
-
-    fn snapshot(&self) -> bytes::Bytes {
-        match self {
-            Self::Hosted(machine) => machine.snapshot(),
-            Self::Remote(machine) => machine.snapshot(),
-        }
-    }
-
-    fn failed(&self) -> bool {
-        match self {
-            Self::Hosted(machine) => machine.failed(),
-            Self::Remote(machine) => machine.failed(),
-        }
-    }
-
-    fn is_remote(&self) -> bool {
-        matches!(self, Self::Remote(_))
-    }
-
-    fn is_idle(&self) -> bool {
-        match self {
-            Self::Hosted(machine) => machine.is_idle(),
-            Self::Remote(machine) => machine.is_idle(),
-        }
-    }
-
-    /// Whether there is anything in the store to come back to.
-    fn is_admitted(&self) -> bool {
-        match self {
-            Self::Hosted(machine) => machine.wavelet().version() > Version::ZERO,
-            Self::Remote(machine) => machine.is_admitted(),
-        }
-    }
-
-    fn stored(&mut self, now: Timestamp, written: Written) {
-        let Written {
-            records_upto,
-            seals_upto,
-            outgoing,
-        } = written;
-        match self {
-            Self::Hosted(machine) => {
-                if let Some(upto) = records_upto {
-                    machine.handle(now, HostedInput::Persisted { upto });
-                }
-                if let Some(upto) = seals_upto {
-                    machine.handle(now, HostedInput::SealPersisted { upto });
-                }
-            }
-            Self::Remote(machine) => {
-                if let Some(upto) = records_upto {
-                    machine.handle(now, RemoteInput::Persisted { upto });
-                }
-                if outgoing {
-                    machine.handle(now, RemoteInput::OutgoingPersisted);
-                }
-            }
-        }
-    }
-
-    fn tell_legacy(&mut self, domains: std::collections::BTreeSet<billow_model::Domain>) {
-        match self {
-            Self::Hosted(machine) => machine.handle(clock::now(), HostedInput::LegacyDomains(domains)),
-            Self::Remote(machine) => machine.handle(clock::now(), RemoteInput::LegacyDomains(domains)),
-        }
-    }
-
-    fn tick(&mut self) {
-        if let Self::Remote(machine) = self {
-            let now = clock::now();
-            if machine.deadline().is_some_and(|deadline| deadline <= now) {
-                machine.handle(now, RemoteInput::Tick);
-            }
-        }
-    }
-}
-
-fn load_hosted(name: &WaveletName, stored: StoredWavelet) -> Result<HostedWavelet, StoreError> {
-    let StoredWavelet { snapshot, deltas, .. } = stored;
-    let records = deltas.into_iter().map(stored::record).collect::<Result<_, _>>()?;
-    let snapshot = snapshot.as_ref().map(|snapshot| snapshot.state.as_ref());
-    HostedWavelet::load(name.clone(), snapshot, records).map_err(|error| StoreError::Damaged(error.to_string()))
-}
-
-fn load_remote(
-    name: &WaveletName,
-    local: std::collections::BTreeSet<billow_model::Domain>,
-    seed: u64,
-    stored: StoredWavelet,
-) -> Result<RemoteWavelet, StoreError> {
-    let StoredWavelet {
-        snapshot,
-        deltas,
-        outgoing,
-        ..
-    } = stored;
-    let records = deltas.into_iter().map(stored::record).collect::<Result<_, _>>()?;
-    let snapshot = snapshot.as_ref().map(|snapshot| snapshot.state.as_ref());
-    let outgoing = outgoing.into_iter().next().map(|outgoing| {
-        let signed = Encoded::decode(outgoing.signed).map_err(|error| StoreError::Damaged(error.to_string()))?;
-        Ok::<_, StoreError>(machine_remote::Outgoing {
-            submission: stored::from_stored(&outgoing.submission),
-            signed,
-        })
-    });
-    RemoteWavelet::load(name.clone(), local, seed, snapshot, records, outgoing.transpose()?)
-        .map_err(|error| StoreError::Damaged(error.to_string()))
 }

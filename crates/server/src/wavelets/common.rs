@@ -132,7 +132,14 @@ impl Common {
     }
 
     /// Says how far other domains are, if that has changed.
-    pub(super) fn set_delivery(&mut self, wavelet: &Wavelet, peers: Vec<PeerDelivery>) {
+    pub(super) fn set_delivery(&mut self, wavelet: &Wavelet, mut peers: Vec<PeerDelivery>) {
+        for peer in &mut peers {
+            let before = self
+                .delivery
+                .iter()
+                .find(|before| before.domain == peer.domain && before.state == peer.state);
+            peer.since = before.map_or(peer.since, |before| before.since);
+        }
         if *self.delivery == peers {
             return;
         }

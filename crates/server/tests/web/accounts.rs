@@ -14,7 +14,13 @@ async fn registers_signs_in_says_who_and_signs_out() {
     let nobody = request(at, "GET", "/api/me", &[], None).await;
     assert_eq!((nobody.status, &nobody.body["registration"]), (401, &json!("open")));
     register(at, "alice").await;
-    let answer = post(at, "/api/signin", None, json!({ "address": "alice@example.org", "password": "correct horse" })).await;
+    let answer = post(
+        at,
+        "/api/signin",
+        None,
+        json!({ "address": "alice@example.org", "password": "correct horse" }),
+    )
+    .await;
     let cookie = answer.cookie();
     assert!(cookie.starts_with("billow_session_example.org="), "{cookie}");
     let flags = answer.header("set-cookie").unwrap();
@@ -22,9 +28,19 @@ async fn registers_signs_in_says_who_and_signs_out() {
     let me = request(at, "GET", "/api/me", &[("Cookie", &cookie)], None).await;
     assert_eq!(me.body["address"], "alice@example.org");
     assert_eq!(me.body["domains"], json!(["example.org"]));
-    let out = request(at, "POST", "/api/signout", &[("Cookie", &cookie), ("X-Billow", "1")], None).await;
+    let out = request(
+        at,
+        "POST",
+        "/api/signout",
+        &[("Cookie", &cookie), ("X-Billow", "1")],
+        None,
+    )
+    .await;
     assert_eq!(out.status, 200, "{out:?}");
-    assert_eq!(request(at, "GET", "/api/me", &[("Cookie", &cookie)], None).await.status, 401);
+    assert_eq!(
+        request(at, "GET", "/api/me", &[("Cookie", &cookie)], None).await.status,
+        401
+    );
     server.stop().await;
 }
 
@@ -34,21 +50,48 @@ async fn refuses_in_one_sentence() {
     let (server, at) = start(dir.path()).await;
     register(at, "alice").await;
     let cases = [
-        ("/api/register", json!({ "address": "alice", "password": "correct horse" }), 409),
-        ("/api/register", json!({ "address": "bob@example.com", "password": "correct horse" }), 422),
+        (
+            "/api/register",
+            json!({ "address": "alice", "password": "correct horse" }),
+            409,
+        ),
+        (
+            "/api/register",
+            json!({ "address": "bob@example.com", "password": "correct horse" }),
+            422,
+        ),
         ("/api/register", json!({ "address": "bob", "password": "short" }), 422),
         ("/api/register", json!({ "address": "bob" }), 400),
-        ("/api/register", json!({ "address": "bob", "password": "correct horse", "role": "admin" }), 400),
-        ("/api/signin", json!({ "address": "alice", "password": "wrong horse" }), 401),
-        ("/api/signin", json!({ "address": "nobody", "password": "wrong horse" }), 401),
+        (
+            "/api/register",
+            json!({ "address": "bob", "password": "correct horse", "role": "admin" }),
+            400,
+        ),
+        (
+            "/api/signin",
+            json!({ "address": "alice", "password": "wrong horse" }),
+            401,
+        ),
+        (
+            "/api/signin",
+            json!({ "address": "nobody", "password": "wrong horse" }),
+            401,
+        ),
         ("/api/password", json!({ "old": "a", "new": "b" }), 401),
         ("/api/nothing", json!({}), 404),
-        ("/api/signin", json!({ "address": "x".repeat(70_000), "password": "" }), 413),
+        (
+            "/api/signin",
+            json!({ "address": "x".repeat(70_000), "password": "" }),
+            413,
+        ),
     ];
     for (path, body, status) in cases {
         let answer = post(at, path, None, body).await;
         assert_eq!(answer.status, status, "{path}: {answer:?}");
-        assert!(answer.body["error"].as_str().is_some_and(|error| !error.contains('\n')), "{path}: {answer:?}");
+        assert!(
+            answer.body["error"].as_str().is_some_and(|error| !error.contains('\n')),
+            "{path}: {answer:?}"
+        );
     }
     server.stop().await;
 }
@@ -58,7 +101,13 @@ async fn a_new_password_ends_other_sessions_and_their_sockets() {
     let dir = tempfile::tempdir().unwrap();
     let (server, at) = start(dir.path()).await;
     let mine = register(at, "alice").await;
-    let other = post(at, "/api/signin", None, json!({ "address": "alice", "password": "correct horse" })).await;
+    let other = post(
+        at,
+        "/api/signin",
+        None,
+        json!({ "address": "alice", "password": "correct horse" }),
+    )
+    .await;
     let other = other.body["token"].as_str().unwrap().to_owned();
     let mut kept = Client::connect(at, &mine).await;
     let mut ended = Client::connect(at, &other).await;
@@ -69,7 +118,12 @@ async fn a_new_password_ends_other_sessions_and_their_sockets() {
     assert!(ended.next().await.is_none(), "the server closes");
     assert!(begin.elapsed() < Duration::from_secs(5));
     assert!(kept.settled().await.is_empty());
-    assert_eq!(Client::try_connect(at, &[("Authorization", &format!("Bearer {other}"))]).await.err(), Some(401));
+    assert_eq!(
+        Client::try_connect(at, &[("Authorization", &format!("Bearer {other}"))])
+            .await
+            .err(),
+        Some(401)
+    );
     server.stop().await;
 }
 
@@ -79,12 +133,20 @@ async fn sessions_are_listed_and_can_be_ended_one_by_one() {
     let (server, at) = start(dir.path()).await;
     let mine = register(at, "alice").await;
     let bearer = format!("Bearer {mine}");
-    let other = post(at, "/api/signin", None, json!({ "address": "alice", "password": "correct horse" })).await;
+    let other = post(
+        at,
+        "/api/signin",
+        None,
+        json!({ "address": "alice", "password": "correct horse" }),
+    )
+    .await;
     let other = other.body["token"].as_str().unwrap().to_owned();
     let list = request(at, "GET", "/api/sessions", &[("Authorization", &bearer)], None).await;
     let sessions = list.body["sessions"].as_array().unwrap().clone();
     assert_eq!(sessions.len(), 2);
-    let id = sessions.iter().find(|session| session["current"] == false).unwrap()["id"].as_i64().unwrap();
+    let id = sessions.iter().find(|session| session["current"] == false).unwrap()["id"]
+        .as_i64()
+        .unwrap();
     let mut socket = Client::connect(at, &other).await;
     let path = format!("/api/sessions/{id}");
     let headers = [("Authorization", bearer.as_str()), ("X-Billow", "1")];
@@ -93,8 +155,15 @@ async fn sessions_are_listed_and_can_be_ended_one_by_one() {
     assert_eq!(request(at, "DELETE", &path, &headers, None).await.status, 404);
     // Somebody else's session is not hers to end.
     let bob = format!("Bearer {}", register(at, "bob").await);
-    let mine = sessions.iter().find(|session| session["current"] == true).unwrap()["id"].as_i64().unwrap();
+    let mine = sessions.iter().find(|session| session["current"] == true).unwrap()["id"]
+        .as_i64()
+        .unwrap();
     let headers = [("Authorization", bob.as_str()), ("X-Billow", "1")];
-    assert_eq!(request(at, "DELETE", &format!("/api/sessions/{mine}"), &headers, None).await.status, 404);
+    assert_eq!(
+        request(at, "DELETE", &format!("/api/sessions/{mine}"), &headers, None)
+            .await
+            .status,
+        404
+    );
     server.stop().await;
 }

@@ -33,19 +33,33 @@ impl Answer {
 
     /// `name=value` of the cookie that is set.
     pub(crate) fn cookie(&self) -> String {
-        self.header("set-cookie").expect("a cookie is set").split(';').next().unwrap().to_owned()
+        self.header("set-cookie")
+            .expect("a cookie is set")
+            .split(';')
+            .next()
+            .unwrap()
+            .to_owned()
     }
 }
 
 /// Sends a request as a script would, with these headers besides the usual ones.
-pub(crate) async fn request(at: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+pub(crate) async fn request(
+    at: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<Value>,
+) -> Answer {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     let body = body.map(|body| body.to_string()).unwrap_or_default();
     if !body.is_empty() {
-        text.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+        text.push_str(&format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        ));
     }
     raw(at, format!("{text}\r\n{body}").as_bytes()).await
 }
@@ -55,11 +69,23 @@ pub(crate) async fn raw(at: SocketAddr, bytes: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an answer in time").unwrap();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .expect("an answer in time")
+        .unwrap();
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, text) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Answer { status, head: head.to_owned(), body: serde_json::from_str(text).unwrap_or(Value::Null), text: text.to_owned() }
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
+    Answer {
+        status,
+        head: head.to_owned(),
+        body: serde_json::from_str(text).unwrap_or(Value::Null),
+        text: text.to_owned(),
+    }
 }
 
 /// A `POST` that changes something.
@@ -72,7 +98,13 @@ pub(crate) async fn post(at: SocketAddr, path: &str, token: Option<&str>, body: 
 
 /// Registers; gives the token.
 pub(crate) async fn register(at: SocketAddr, address: &str) -> String {
-    let answer = post(at, "/api/register", None, json!({ "address": address, "password": "correct horse" })).await;
+    let answer = post(
+        at,
+        "/api/register",
+        None,
+        json!({ "address": address, "password": "correct horse" }),
+    )
+    .await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body["token"].as_str().expect("a token").to_owned()
 }
@@ -85,7 +117,9 @@ pub(crate) struct Client {
 impl Client {
     /// Connects and takes the welcome.
     pub(crate) async fn connect(at: SocketAddr, token: &str) -> Self {
-        let mut client = Self::try_connect(at, &[("Authorization", &format!("Bearer {token}"))]).await.unwrap();
+        let mut client = Self::try_connect(at, &[("Authorization", &format!("Bearer {token}"))])
+            .await
+            .unwrap();
         client.expect("welcome").await;
         client
     }
@@ -115,7 +149,10 @@ impl Client {
     /// The next message; `None` when the server has closed.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
-            match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a message in time")? {
+            match tokio::time::timeout(PATIENCE, self.socket.next())
+                .await
+                .expect("a message in time")?
+            {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
                 Ok(Message::Close(_)) | Err(_) => return None,
                 Ok(_) => {}
@@ -131,7 +168,10 @@ impl Client {
     /// The next message of a type that satisfies something.
     pub(crate) async fn expect_where(&mut self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
-            let message = self.next().await.unwrap_or_else(|| panic!("closed while waiting for {kind}"));
+            let message = self
+                .next()
+                .await
+                .unwrap_or_else(|| panic!("closed while waiting for {kind}"));
             assert!(message["type"] != "error" || kind == "error", "{message}");
             if message["type"] == kind && wanted(&message) {
                 return message;
@@ -143,7 +183,10 @@ impl Client {
     pub(crate) async fn until(&mut self, kind: &str) -> Vec<Value> {
         let mut messages = Vec::new();
         loop {
-            let message = self.next().await.unwrap_or_else(|| panic!("closed while waiting for {kind}"));
+            let message = self
+                .next()
+                .await
+                .unwrap_or_else(|| panic!("closed while waiting for {kind}"));
             let last = message["type"] == kind;
             messages.push(message);
             if last {
@@ -162,8 +205,10 @@ impl Client {
 
     /// Opens a wave; gives everything up to `opened`.
     pub(crate) async fn open(&mut self, wave: &str, known: Option<(&str, u64)>) -> Vec<Value> {
-        let known: Vec<Value> =
-            known.iter().map(|(wavelet, version)| json!({ "wavelet": wavelet, "version": version })).collect();
+        let known: Vec<Value> = known
+            .iter()
+            .map(|(wavelet, version)| json!({ "wavelet": wavelet, "version": version }))
+            .collect();
         self.send(json!({ "type": "open", "wave": wave, "known": known })).await;
         self.until("opened").await
     }

@@ -12,7 +12,13 @@ async fn another_site_can_neither_post_nor_connect() {
     let token = register(at, "alice").await;
     let cookie = format!("billow_session_example.org={token}");
     let ours = format!("http://{at}");
-    for origin in ["null", "https://evil.org", &format!("{ours}.evil.org"), "http://127.0.0.1:1", "http://127.0.0.1"] {
+    for origin in [
+        "null",
+        "https://evil.org",
+        &format!("{ours}.evil.org"),
+        "http://127.0.0.1:1",
+        "http://127.0.0.1",
+    ] {
         let headers = [("Origin", origin), ("X-Billow", "1"), ("Cookie", cookie.as_str())];
         let answer = request(at, "POST", "/api/signout", &headers, None).await;
         assert_eq!(answer.status, 403, "{origin}: {answer:?}");
@@ -22,11 +28,23 @@ async fn another_site_can_neither_post_nor_connect() {
     // A browser always says the origin of a socket; a cookie without one is not from our page.
     assert_eq!(Client::try_connect(at, &[("Cookie", &cookie)]).await.err(), Some(403));
     assert_eq!(Client::try_connect(at, &[]).await.err(), Some(401));
-    assert_eq!(Client::try_connect(at, &[("Authorization", "Bearer x")]).await.err(), Some(401));
-    assert!(Client::try_connect(at, &[("Origin", &ours), ("Cookie", &cookie)]).await.is_ok());
+    assert_eq!(
+        Client::try_connect(at, &[("Authorization", "Bearer x")]).await.err(),
+        Some(401)
+    );
+    assert!(
+        Client::try_connect(at, &[("Origin", &ours), ("Cookie", &cookie)])
+            .await
+            .is_ok()
+    );
     // Two cookies of the name: one of them is somebody else's doing.
     let two = format!("{cookie}; billow_session_example.org=x");
-    assert_eq!(Client::try_connect(at, &[("Origin", &ours), ("Cookie", &two)]).await.err(), Some(401));
+    assert_eq!(
+        Client::try_connect(at, &[("Origin", &ours), ("Cookie", &two)])
+            .await
+            .err(),
+        Some(401)
+    );
     server.stop().await;
 }
 
@@ -35,7 +53,12 @@ async fn a_form_of_another_site_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (server, at) = start(dir.path()).await;
     let body = json!({ "address": "alice", "password": "correct horse" });
-    assert_eq!(request(at, "POST", "/api/register", &[], Some(body.clone())).await.status, 403);
+    assert_eq!(
+        request(at, "POST", "/api/register", &[], Some(body.clone()))
+            .await
+            .status,
+        403
+    );
     let text = body.to_string();
     let plain = format!(
         "POST /api/register HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nX-Billow: 1\r\nContent-Type: text/plain\r\n\
@@ -44,7 +67,11 @@ async fn a_form_of_another_site_changes_nothing() {
     );
     assert_eq!(raw(at, plain.as_bytes()).await.status, 415);
     assert_eq!(request(at, "GET", "/api/register", &[], None).await.status, 405);
-    assert_eq!(post(at, "/api/signin", None, body).await.status, 401, "there is no account");
+    assert_eq!(
+        post(at, "/api/signin", None, body).await.status,
+        401,
+        "there is no account"
+    );
     server.stop().await;
 }
 
@@ -59,9 +86,13 @@ async fn odd_requests_are_refused() {
     assert_eq!(raw(at, two_hosts.as_bytes()).await.status, 400);
     let no_host = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
     assert_eq!(raw(at, no_host).await.status, 400);
-    let large = format!("GET / HTTP/1.1\r\nHost: {at}\r\nX-Large: {}\r\n\r\n", "x".repeat(100_000));
+    let large = format!(
+        "GET / HTTP/1.1\r\nHost: {at}\r\nX-Large: {}\r\n\r\n",
+        "x".repeat(100_000)
+    );
     assert_eq!(raw(at, large.as_bytes()).await.status, 431);
-    let both = format!("POST /api/signin HTTP/1.1\r\nHost: {at}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let both =
+        format!("POST /api/signin HTTP/1.1\r\nHost: {at}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n");
     assert!(raw(at, both.as_bytes()).await.status >= 400);
     server.stop().await;
 }
@@ -73,8 +104,14 @@ async fn every_answer_says_what_a_page_may_do() {
     for path in ["/", "/api/me", "/w/example.org/w+x", "/no.such"] {
         let answer = request(at, "GET", path, &[], None).await;
         let policy = answer.header("content-security-policy").expect("a policy").to_owned();
-        assert!(policy.contains("default-src 'self'") && policy.contains("frame-ancestors 'none'"), "{policy}");
-        assert!(policy.contains(&format!("ws://{at}")) && !policy.contains("unsafe"), "{policy}");
+        assert!(
+            policy.contains("default-src 'self'") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
+        assert!(
+            policy.contains(&format!("ws://{at}")) && !policy.contains("unsafe"),
+            "{policy}"
+        );
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{path}");
     }
@@ -110,6 +147,9 @@ async fn behind_https_the_cookie_is_for_this_host_only() {
     let headers = [("X-Billow", "1"), ("Origin", "https://wave.example.org")];
     let answer = request(at, "POST", "/api/register", &headers, Some(body)).await;
     let cookie = answer.header("set-cookie").expect("a cookie").to_owned();
-    assert!(cookie.starts_with("__Host-billow_session_localhost=") && cookie.contains("; Secure"), "{cookie}");
+    assert!(
+        cookie.starts_with("__Host-billow_session_localhost=") && cookie.contains("; Secure"),
+        "{cookie}"
+    );
     server.stop().await;
 }

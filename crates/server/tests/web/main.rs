@@ -66,7 +66,13 @@ pub(crate) fn insert(length: u64, at: u64, text: &str) -> Value {
 /// The text of the test wave's blip in a snapshot.
 pub(crate) fn text_of(snapshot: &Value) -> String {
     let documents = snapshot["wavelet"]["documents"].as_array().expect("documents");
-    let blip = documents.iter().find(|document| document["id"] == "b+1").expect("the blip");
+    let blip = documents
+        .iter()
+        .find(|document| document["id"] == "b+1")
+        .expect("the blip");
     let content = blip["content"].as_array().expect("content");
-    content.iter().filter_map(|component| component["characters"].as_str()).collect()
+    content
+        .iter()
+        .filter_map(|component| component["characters"].as_str())
+        .collect()
 }

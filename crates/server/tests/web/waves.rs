@@ -6,12 +6,19 @@ use crate::client::{Client, register};
 use crate::{ROOT, WAVE, insert, new_wave, start, submit, text_of};
 
 /// A server with alice and bob, and a wave of alice's that both are on.
-async fn two_people() -> (tempfile::TempDir, billow_server::Server, std::net::SocketAddr, [String; 2]) {
+async fn two_people() -> (
+    tempfile::TempDir,
+    billow_server::Server,
+    std::net::SocketAddr,
+    [String; 2],
+) {
     let dir = tempfile::tempdir().unwrap();
     let (server, at) = start(dir.path()).await;
     let tokens = [register(at, "alice").await, register(at, "bob").await];
     let mut alice = Client::connect(at, &tokens[0]).await;
-    alice.send(new_wave("Hello", "alice@example.org", &["bob@example.org"])).await;
+    alice
+        .send(new_wave("Hello", "alice@example.org", &["bob@example.org"]))
+        .await;
     alice.expect_where("delta", is_own("first", 1)).await;
     (dir, server, at, tokens)
 }
@@ -26,9 +33,15 @@ async fn two_people_write_in_one_blip_and_see_the_same() {
     let mut alice = Client::connect(at, &tokens[0]).await;
     let mut bob = Client::connect(at, &tokens[1]).await;
     let opened = alice.open(WAVE, None).await;
-    let snapshot = opened.iter().find(|message| message["type"] == "snapshot").expect("a snapshot");
+    let snapshot = opened
+        .iter()
+        .find(|message| message["type"] == "snapshot")
+        .expect("a snapshot");
     assert_eq!(snapshot["wavelet"]["version"], 4);
-    assert_eq!(snapshot["wavelet"]["participants"], json!(["alice@example.org", "bob@example.org"]));
+    assert_eq!(
+        snapshot["wavelet"]["participants"],
+        json!(["alice@example.org", "bob@example.org"])
+    );
     assert_eq!(text_of(snapshot), "Hello");
     bob.open(WAVE, None).await;
     // Both at the same version: the server orders them, and transforms the later one.
@@ -37,12 +50,21 @@ async fn two_people_write_in_one_blip_and_see_the_same() {
     for client in [&mut alice, &mut bob] {
         let one = client.expect("delta").await;
         let two = client.expect("delta").await;
-        assert_eq!((one["delta"]["version"].clone(), two["delta"]["version"].clone()), (json!(4), json!(5)));
+        assert_eq!(
+            (one["delta"]["version"].clone(), two["delta"]["version"].clone()),
+            (json!(4), json!(5))
+        );
     }
     let mut texts = Vec::new();
     for client in [&mut alice, &mut bob] {
         let opened = client.open(WAVE, None).await;
-        texts.push(opened.iter().find(|message| message["type"] == "snapshot").cloned().expect("a snapshot"));
+        texts.push(
+            opened
+                .iter()
+                .find(|message| message["type"] == "snapshot")
+                .cloned()
+                .expect("a snapshot"),
+        );
     }
     assert_eq!(text_of(&texts[0]), "> Hello!");
     assert_eq!(texts[0]["wavelet"]["digest"], texts[1]["wavelet"]["digest"]);
@@ -82,7 +104,9 @@ async fn resumes_with_exactly_what_was_missed() {
     let mut alice = Client::connect(at, &tokens[0]).await;
     alice.open(WAVE, None).await;
     for sequence in 1..=10 {
-        alice.send(submit("a", sequence, 3 + sequence, vec![insert(4 + sequence, 0, "x")])).await;
+        alice
+            .send(submit("a", sequence, 3 + sequence, vec![insert(4 + sequence, 0, "x")]))
+            .await;
         alice.expect_where("delta", is_own("a", sequence)).await;
     }
     let mut bob = Client::connect(at, &tokens[1]).await;
@@ -103,16 +127,40 @@ async fn resumes_with_exactly_what_was_missed() {
 async fn what_does_not_make_sense_is_refused_and_the_rest_goes_on() {
     let (_dir, server, at, tokens) = two_people().await;
     let mut alice = Client::connect(at, &tokens[0]).await;
-    for bad in ["", "{", "[]", "null", "{\"type\":\"fly\"}", "{\"type\":\"open\"}", "{\"type\":\"ping\",\"x\":1e999}"] {
+    for bad in [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{\"type\":\"fly\"}",
+        "{\"type\":\"open\"}",
+        "{\"type\":\"ping\",\"x\":1e999}",
+    ] {
         alice.send_text(bad).await;
-        assert!(alice.expect("error").await["text"].as_str().unwrap().contains("not understood"), "{bad}");
+        assert!(
+            alice.expect("error").await["text"]
+                .as_str()
+                .unwrap()
+                .contains("not understood"),
+            "{bad}"
+        );
     }
-    alice.send_text(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000))).await;
+    alice
+        .send_text(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)))
+        .await;
     alice.expect("error").await;
     alice.send(json!({ "type": "open", "wave": "nonsense" })).await;
-    assert!(alice.expect("error").await["text"].as_str().unwrap().contains("example.org/w+abc"));
+    assert!(
+        alice.expect("error").await["text"]
+            .as_str()
+            .unwrap()
+            .contains("example.org/w+abc")
+    );
     alice.send(submit("a", 1, 4, vec![insert(5, 0, "x")])).await;
-    assert!(alice.expect("error").await["text"].as_str().unwrap().contains("open"), "the wave is not open");
+    assert!(
+        alice.expect("error").await["text"].as_str().unwrap().contains("open"),
+        "the wave is not open"
+    );
     alice.open(WAVE, None).await;
     alice.send(submit("a", 1, 4, vec![])).await;
     assert_eq!(alice.expect("refused").await["reason"], "badRequest");
@@ -136,12 +184,25 @@ async fn a_stranger_sees_nothing_and_the_view_of_who_is_removed_ends() {
     let mut mallory = Client::connect(at, &mallory).await;
     mallory.send(json!({ "type": "open", "wave": WAVE })).await;
     mallory.expect("noWave").await;
-    mallory.send(json!({ "type": "open", "wave": "example.org/w+never" })).await;
+    mallory
+        .send(json!({ "type": "open", "wave": "example.org/w+never" }))
+        .await;
     mallory.expect("noWave").await;
     // Nor can she write as if it were new.
-    mallory.send(submit("m", 1, 0, vec![json!({ "addParticipant": "mallory@example.org" })])).await;
+    mallory
+        .send(submit(
+            "m",
+            1,
+            0,
+            vec![json!({ "addParticipant": "mallory@example.org" })],
+        ))
+        .await;
     assert_eq!(mallory.expect("refused").await["reason"], "notParticipant");
-    for elsewhere in ["example.com/w+x/~/conv+root", "example.org/w+x/~/conv+other", "example.org/w+x/~/user+alice@example.org"] {
+    for elsewhere in [
+        "example.com/w+x/~/conv+root",
+        "example.org/w+x/~/conv+other",
+        "example.org/w+x/~/user+alice@example.org",
+    ] {
         let message = json!({ "type": "submit", "wavelet": elsewhere, "session": "m", "sequence": 1, "version": 0,
             "operations": [{ "addParticipant": "mallory@example.org" }] });
         mallory.send(message).await;
@@ -151,9 +212,19 @@ async fn a_stranger_sees_nothing_and_the_view_of_who_is_removed_ends() {
     bob.open(WAVE, None).await;
     let mut alice = Client::connect(at, &tokens[0]).await;
     alice.open(WAVE, None).await;
-    alice.send(submit("a", 1, 4, vec![json!({ "removeParticipant": "bob@example.org" })])).await;
+    alice
+        .send(submit(
+            "a",
+            1,
+            4,
+            vec![json!({ "removeParticipant": "bob@example.org" })],
+        ))
+        .await;
     let last = bob.expect("delta").await;
-    assert_eq!(last["delta"]["operations"], json!([{ "removeParticipant": "bob@example.org" }]));
+    assert_eq!(
+        last["delta"]["operations"],
+        json!([{ "removeParticipant": "bob@example.org" }])
+    );
     let began = std::time::Instant::now();
     bob.expect("noWave").await;
     assert!(began.elapsed() < std::time::Duration::from_secs(1));
@@ -177,7 +248,10 @@ async fn carets_reach_the_others_and_not_oneself() {
         alice.send(caret).await;
     }
     let caret = bob.expect_where("caret", |caret| caret["anchor"] == 100).await;
-    assert_eq!((&caret["address"], &caret["session"]), (&json!("alice@example.org"), &json!("a")));
+    assert_eq!(
+        (&caret["address"], &caret["session"]),
+        (&json!("alice@example.org"), &json!("a"))
+    );
     assert!(alice.settled().await.iter().all(|message| message["type"] != "caret"));
     drop(alice);
     let gone = bob.expect_where("caret", |caret| caret["document"].is_null()).await;

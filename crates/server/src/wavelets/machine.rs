@@ -1,0 +1,218 @@
+//! The machine of a wavelet, whichever of the two it is: hosted here, or hosted elsewhere.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use billow_model::{Domain, HashedVersion, Timestamp, Version, Wavelet, WaveletName};
+use billow_store::{StoreError, StoredWavelet};
+use billow_wavelet::{HostedInput, HostedWavelet, Readers, Record, RemoteInput, RemoteWavelet, Seal};
+use billow_wire::Encoded;
+
+use super::common::Written;
+use super::{Shared, stored};
+use crate::clock;
+
+/// Sealed deltas that a domain may have.
+pub(super) enum Seals {
+    /// Here they are.
+    InMemory(Vec<Arc<Seal>>),
+    /// They are to be read from the store, up to this version.
+    InStore { to: Version },
+    /// None: it left at this version.
+    Left(Version),
+}
+
+/// One of the two.
+pub(super) enum Machine {
+    Hosted(Box<HostedWavelet>),
+    Remote(Box<RemoteWavelet>),
+}
+
+/// A machine from the store.
+pub(super) struct Loaded {
+    pub(super) machine: Machine,
+    /// The version of the stored snapshot.
+    pub(super) kept: Version,
+}
+
+impl Machine {
+    pub(super) async fn load(name: &WaveletName, shared: &Shared) -> Result<Loaded, StoreError> {
+        let stored = shared.store.load(name).await?;
+        let kept = stored
+            .as_ref()
+            .and_then(|stored| stored.snapshot.as_ref())
+            .map_or(Version::ZERO, |snapshot| snapshot.version);
+        let machine = if shared.hosts(name) {
+            Self::Hosted(Box::new(match stored {
+                None => HostedWavelet::new(name.clone()),
+                Some(stored) => load_hosted(name, stored)?,
+            }))
+        } else {
+            let local = [shared.domain.clone()].into();
+            let seed = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string()))?;
+            Self::Remote(Box::new(match stored {
+                None => RemoteWavelet::new(name.clone(), local, seed),
+                Some(stored) => load_remote(name, local, seed, stored)?,
+            }))
+        };
+        Ok(Loaded { machine, kept })
+    }
+
+    pub(super) fn wavelet(&self) -> &Wavelet {
+        match self {
+            Self::Hosted(machine) => machine.wavelet(),
+            Self::Remote(machine) => machine.wavelet(),
+        }
+    }
+
+    pub(super) fn sealed(&self) -> HashedVersion {
+        match self {
+            Self::Hosted(machine) => machine.sealed().clone(),
+            Self::Remote(machine) => machine.sealed(),
+        }
+    }
+
+    pub(super) fn readers(&self) -> &Readers {
+        match self {
+            Self::Hosted(machine) => machine.readers(),
+            Self::Remote(machine) => machine.readers(),
+        }
+    }
+
+    pub(super) fn deltas(&self, from: Version) -> Option<Vec<Arc<Record>>> {
+        match self {
+            Self::Hosted(machine) => machine.deltas(from),
+            Self::Remote(machine) => machine.deltas(from),
+        }
+    }
+
+    /// The sealed deltas of `[from, to)` that a domain may have.
+    pub(super) fn seals(&self, domain: &Domain, from: Version, to: Version) -> Seals {
+        let readable = self
+            .readers()
+            .readable(domain, self.sealed().version)
+            .unwrap_or(Version::ZERO);
+        let to = to.min(readable);
+        if from >= to {
+            return Seals::Left(readable);
+        }
+        let seals = match self {
+            Self::Hosted(machine) => machine.seals(from),
+            Self::Remote(_) => None,
+        };
+        match seals {
+            Some(mut seals) => {
+                seals.retain(|seal| seal.resulting.version <= to);
+                Seals::InMemory(seals)
+            }
+            None => Seals::InStore { to },
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> bytes::Bytes {
+        match self {
+            Self::Hosted(machine) => machine.snapshot(),
+            Self::Remote(machine) => machine.snapshot(),
+        }
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        match self {
+            Self::Hosted(machine) => machine.failed(),
+            Self::Remote(machine) => machine.failed(),
+        }
+    }
+
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(_))
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        match self {
+            Self::Hosted(machine) => machine.is_idle(),
+            Self::Remote(machine) => machine.is_idle(),
+        }
+    }
+
+    /// Whether there is anything in the store to come back to.
+    pub(super) fn is_admitted(&self) -> bool {
+        match self {
+            Self::Hosted(machine) => machine.wavelet().version() > Version::ZERO,
+            Self::Remote(machine) => machine.is_admitted(),
+        }
+    }
+
+    pub(super) fn stored(&mut self, now: Timestamp, written: Written) {
+        let Written {
+            records_upto,
+            seals_upto,
+            outgoing,
+        } = written;
+        match self {
+            Self::Hosted(machine) => {
+                if let Some(upto) = records_upto {
+                    machine.handle(now, HostedInput::Persisted { upto });
+                }
+                if let Some(upto) = seals_upto {
+                    machine.handle(now, HostedInput::SealPersisted { upto });
+                }
+            }
+            Self::Remote(machine) => {
+                if let Some(upto) = records_upto {
+                    machine.handle(now, RemoteInput::Persisted { upto });
+                }
+                if outgoing {
+                    machine.handle(now, RemoteInput::OutgoingPersisted);
+                }
+            }
+        }
+    }
+
+    pub(super) fn tell_legacy(&mut self, domains: BTreeSet<Domain>) {
+        match self {
+            Self::Hosted(machine) => machine.handle(clock::now(), HostedInput::LegacyDomains(domains)),
+            Self::Remote(machine) => machine.handle(clock::now(), RemoteInput::LegacyDomains(domains)),
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        if let Self::Remote(machine) = self {
+            let now = clock::now();
+            if machine.deadline().is_some_and(|deadline| deadline <= now) {
+                machine.handle(now, RemoteInput::Tick);
+            }
+        }
+    }
+}
+
+fn load_hosted(name: &WaveletName, stored: StoredWavelet) -> Result<HostedWavelet, StoreError> {
+    let StoredWavelet { snapshot, deltas, .. } = stored;
+    let records = deltas.into_iter().map(stored::record).collect::<Result<_, _>>()?;
+    let snapshot = snapshot.as_ref().map(|snapshot| snapshot.state.as_ref());
+    HostedWavelet::load(name.clone(), snapshot, records).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn load_remote(
+    name: &WaveletName,
+    local: BTreeSet<Domain>,
+    seed: u64,
+    stored: StoredWavelet,
+) -> Result<RemoteWavelet, StoreError> {
+    let StoredWavelet {
+        snapshot,
+        deltas,
+        outgoing,
+        ..
+    } = stored;
+    let records = deltas.into_iter().map(stored::record).collect::<Result<_, _>>()?;
+    let snapshot = snapshot.as_ref().map(|snapshot| snapshot.state.as_ref());
+    let outgoing = outgoing.into_iter().next().map(|outgoing| {
+        let signed = Encoded::decode(outgoing.signed).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        Ok::<_, StoreError>(billow_wavelet::remote::Outgoing {
+            submission: stored::from_stored(&outgoing.submission),
+            signed,
+        })
+    });
+    RemoteWavelet::load(name.clone(), local, seed, snapshot, records, outgoing.transpose()?)
+        .map_err(|error| StoreError::Damaged(error.to_string()))
+}
