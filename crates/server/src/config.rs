@@ -30,7 +30,6 @@
 //! message_bytes = 1048576         # one WebSocket message
 //! outbound_bytes = 1048576        # waiting to be sent to one client; more: it is cut off and comes back
 //! submission_operations = 1000    # operations in one submission
-//! participants = 1000             # participants of a wavelet
 //! registrations_per_hour = 60     # new accounts from one address
 //! sockets_per_account = 50
 //!
@@ -130,8 +129,6 @@ pub struct LimitsConfig {
     pub outbound_bytes: usize,
     /// Operations of one submission.
     pub submission_operations: usize,
-    /// Participants of a wavelet.
-    pub participants: usize,
     /// New accounts from one network address.
     pub registrations_per_hour: u32,
     /// Open WebSockets of one account.
@@ -170,7 +167,6 @@ const LIMITS: &[&str] = &[
     "message_bytes",
     "outbound_bytes",
     "submission_operations",
-    "participants",
     "registrations_per_hour",
     "sockets_per_account",
 ];
@@ -209,7 +205,6 @@ impl Default for LimitsConfig {
             message_bytes: 1 << 20,
             outbound_bytes: 1 << 20,
             submission_operations: 1000,
-            participants: 1000,
             registrations_per_hour: 60,
             sockets_per_account: 50,
         }
@@ -446,7 +441,6 @@ impl LimitsConfig {
             message_bytes: size("message_bytes", 65_536, 64 << 20, default.message_bytes),
             outbound_bytes: size("outbound_bytes", 65_536, 1 << 30, default.outbound_bytes),
             submission_operations: size("submission_operations", 1, 100_000, default.submission_operations),
-            participants: size("participants", 2, 1_000_000, default.participants),
             sockets_per_account: size("sockets_per_account", 1, 1_000_000, default.sockets_per_account),
             registrations_per_hour: section
                 .number(source, "registrations_per_hour", 0, 1_000_000)

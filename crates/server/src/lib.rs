@@ -23,9 +23,11 @@ pub mod web;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use billow_store::Store;
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -36,11 +38,17 @@ use federation::Running;
 use inbox::Inbox;
 use metrics::Metrics;
 
+/// How long the end of what still runs is waited for.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// The name under which the store keeps the domain that its data is of.
+const DOMAIN: &str = "domain";
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
     addresses: Addresses,
-    accounts: Accounts,
+    app: Arc<web::App>,
+    store: Store,
     running: Running,
     metrics: Metrics,
     stopping: watch::Sender<bool>,
@@ -68,6 +76,7 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let metrics = Metrics::new();
         let store = Store::open(&config.data_dir)?;
+        check_domain(&config, &store).await?;
         let accounts = Accounts::new(&config, store.clone());
         let listener = listen(config.http.listen, "HTTP").await?;
         let status = match config.http.metrics_listen {
@@ -88,19 +97,20 @@ impl Server {
             federation: running.listening().first().copied(),
         };
         let wavelets = running.wavelets().clone();
-        let inbox = Inbox::new(wavelets.clone(), store);
+        let inbox = Inbox::new(wavelets.clone(), store.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(inbox.clone().run(stopped.clone()));
-        let app = web::App::new(config, accounts.clone(), wavelets, inbox, metrics.clone(), stopped);
+        let app = web::App::new(config, accounts, wavelets, inbox, metrics.clone(), stopped);
         let app = Arc::new(app);
         tasks.spawn(web::serve(Arc::clone(&app), listener));
         if let Some(status) = status {
-            tasks.spawn(web::serve_status(app, status));
+            tasks.spawn(web::serve_status(Arc::clone(&app), status));
         }
         tracing::info!(%addresses, "ready");
         Ok(Self {
             addresses,
-            accounts,
+            app,
+            store,
             running,
             metrics,
             stopping,
@@ -117,7 +127,7 @@ impl Server {
     /// Its accounts.
     #[must_use]
     pub fn accounts(&self) -> &Accounts {
-        &self.accounts
+        &self.app.accounts
     }
 
     /// Its counters.
@@ -130,7 +140,14 @@ impl Server {
     pub async fn stop(mut self) {
         self.stopping.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
-        self.running.stop().await;
+        let Self {
+            app, running, store, ..
+        } = self;
+        // Clients are told that we go; one that does not listen is left.
+        let _ = tokio::time::timeout(FAREWELL, until(|| Arc::strong_count(&app) == 1)).await;
+        running.stop().await;
+        drop(app);
+        let _ = tokio::time::timeout(FAREWELL, until(|| store.is_last())).await;
     }
 }
 
@@ -144,6 +161,29 @@ impl fmt::Display for Addresses {
             write!(f, ", metrics at http://{address}/metrics")?;
         }
         Ok(())
+    }
+}
+
+/// Waits until something holds that nobody tells of.
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Data of one domain is of no use to another: its addresses, waves and signatures bear the name.
+async fn check_domain(config: &Config, store: &Store) -> anyhow::Result<()> {
+    let domain = config.domain.as_str();
+    match store.value(DOMAIN).await? {
+        Some(of) if *of != *domain.as_bytes() => anyhow::bail!(
+            "the data in {} is of {}, not of {domain}; set domain or data_dir accordingly",
+            config.data_dir.display(),
+            String::from_utf8_lossy(&of)
+        ),
+        Some(_) => Ok(()),
+        None => Ok(store
+            .set_value(DOMAIN, Bytes::copy_from_slice(domain.as_bytes()))
+            .await?),
     }
 }
 

@@ -87,6 +87,12 @@ impl Store {
         self.inner.folder.database()
     }
 
+    /// Whether this is the last clone, so that dropping it closes the file.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        Arc::strong_count(&self.inner) == 1
+    }
+
     /// Why nothing is written any more, if that is so.
     #[must_use]
     pub fn failure(&self) -> Option<String> {

@@ -95,12 +95,7 @@ impl<'a> Source<'a> {
 
 impl<'a> Section<'a> {
     /// A section of the file; absent is as good as empty.
-    pub(super) fn section(
-        &self,
-        source: &mut Source<'_>,
-        name: &'static str,
-        keys: &'static [&'static str],
-    ) -> Section<'a> {
+    pub(super) fn section(&self, source: &mut Source<'_>, name: &'static str, keys: &'static [&'static str]) -> Self {
         assert!(
             self.keys.contains(&name),
             "a section's name is a key of the table it is in"

@@ -57,7 +57,7 @@ impl Submissions {
         sequence: u64,
         version: u64,
         operations: Vec<Operation>,
-    ) -> Result<Read, ServerMessage> {
+    ) -> Result<Read, Box<ServerMessage>> {
         let count = operations.len();
         let refused = |reason, text| ServerMessage::Refused {
             wavelet: wavelet.clone(),
@@ -71,7 +71,7 @@ impl Submissions {
                 "a submission has at most {} operations, this one has {count}",
                 self.operations_max
             );
-            return Err(refused(RefusalReason::TooLarge, text));
+            return Err(Box::new(refused(RefusalReason::TooLarge, text)));
         }
         let read = || {
             if sequence == 0 || count == 0 {
@@ -92,7 +92,7 @@ impl Submissions {
                 ops: translation::operations(operations)?,
             })
         };
-        read().map_err(|error| refused(RefusalReason::BadRequest, error.0))
+        read().map_err(|error| Box::new(refused(RefusalReason::BadRequest, error.0)))
     }
 
     /// Hands a submission to its wavelet.
@@ -106,9 +106,9 @@ impl Submissions {
             version,
             ops,
         }: Read,
-    ) -> Result<(), ServerMessage> {
+    ) -> Result<(), Box<ServerMessage>> {
         if self.under_way.len() >= UNDER_WAY_MAX {
-            return Err(refused(&name, &submission, &Refusal::Unavailable));
+            return Err(Box::new(refused(&name, &submission, &Refusal::Unavailable)));
         }
         self.unanswered.insert((name.clone(), submission.clone()));
         // Given to the wavelet here, so that submissions keep their order; only the answer is waited for elsewhere.

@@ -1,5 +1,7 @@
 //! What the web side refuses, and what every answer carries.
 
+use billow_server::Server;
+use billow_server::config::Config;
 use serde_json::json;
 
 use crate::client::{Client, post, raw, register, request};
@@ -152,4 +154,15 @@ async fn behind_https_the_cookie_is_for_this_host_only() {
         "{cookie}"
     );
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_data_of_one_domain_is_not_served_as_anothers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _) = start(dir.path()).await;
+    server.stop().await;
+    let text = "data_dir = \"data\"\ndomain = \"example.com\"\n[http]\nlisten = \"127.0.0.1:0\"\n";
+    let config = Config::parse(&dir.path().join("billow.toml"), text).unwrap();
+    let error = Server::start(config).await.unwrap_err().to_string();
+    assert!(error.contains("is of example.org, not of example.com"), "{error}");
 }

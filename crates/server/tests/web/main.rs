@@ -1,5 +1,8 @@
 //! A server on loopback, driven as browsers and scripts do.
 
+// What fails here fails the test.
+#![allow(clippy::unwrap_used)]
+
 mod accounts;
 mod client;
 mod http;
