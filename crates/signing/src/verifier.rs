@@ -101,6 +101,7 @@ impl Verifier {
         let id = info.id();
         if let Some(known) = self.signers.get(&id)
             && known.chain.validity.holds(at)
+            && known.chain.domains.contains(&info.domain)
         {
             return Ok(id);
         }
