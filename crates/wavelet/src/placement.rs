@@ -66,6 +66,8 @@ pub(crate) fn place_signed(log: &Log, delta: &Delta, legacy: &BTreeSet<Domain>) 
         Ok(Carried::Ops(theirs)) if theirs == ops => {}
         _ => return Err(Refusal::Rebase),
     }
+    // The reference leaves this to its own clients; here everybody's deltas keep to the rules of a document (B-137).
+    check_schema(log, &ops)?;
     check_growth(log, &ops, legacy)?;
     Ok(ops)
 }

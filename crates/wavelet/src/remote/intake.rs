@@ -110,6 +110,12 @@ impl RemoteWavelet {
             Some(UpdateRefusal::Quarantined)
         } else if deltas.iter().any(|delta| delta.resulting().number() > VERSION_MAX) {
             Some(UpdateRefusal::Contradiction("a version beyond 2^52".to_owned()))
+        } else if deltas.iter().any(|delta| delta.operations_applied == 0) {
+            // Its version would be durable before it is verified.
+            Some(UpdateRefusal::Contradiction("a delta without operations".to_owned()))
+        } else if contradicts_itself(&deltas, commit.as_ref()) {
+            let reason = "what it commits is not where its deltas lead".to_owned();
+            Some(UpdateRefusal::Contradiction(reason))
         } else {
             None
         };
@@ -541,6 +547,16 @@ impl RemoteWavelet {
         });
         self.outbox_followed(now, &record, own.is_some());
     }
+}
+
+/// Whether one of the deltas leads to the committed version, but with another hash: not all of it can be as the host
+/// had it. Nothing else would show that a time was changed, which nobody signs.
+fn contradicts_itself(deltas: &[Encoded<AppliedDelta>], commit: Option<&CommitNotice>) -> bool {
+    let Some((version, hash)) = commit.and_then(|commit| Some((commit.version, commit.hash.as_ref()?))) else {
+        return false;
+    };
+    let mut there = deltas.iter().map(resulting).filter(|there| there.version == version);
+    there.any(|there| there.hash != *hash)
 }
 
 /// The hashed version that an applied delta claims to lead to.
