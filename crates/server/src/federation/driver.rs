@@ -453,7 +453,10 @@ impl Driver {
                 let domains = self.domains_of(ask.from());
                 self.serve.signer(ask, request, domains);
             }
-            inbound::Inbound::PostSigner(ask, info) => self.serve.posted_signer(ask, info),
+            inbound::Inbound::PostSigner(ask, info) => {
+                let domains = self.domains_of(ask.from());
+                self.serve.posted_signer(ask, info, &domains);
+            }
             inbound::Inbound::Presence(from, presence) => {
                 let domains = self.domains_of(&from);
                 self.serve.presence(presence, domains).await;
@@ -474,7 +477,12 @@ impl Driver {
                     },
                 );
             }
-            inbound::Inbound::Reply(answer) => self.send(answer)?,
+            inbound::Inbound::Reply(answer) => {
+                if answer.attr("type") == Some("error") {
+                    self.wavelets.shared().metrics.count("refused", "bad request");
+                }
+                self.send(answer)?;
+            }
             inbound::Inbound::Ignored(reason) => {
                 self.wavelets.shared().metrics.count("stanzas_ignored", reason);
             }

@@ -272,12 +272,18 @@ impl Serve {
             .map_err(|error| storage(&StoreError::Damaged(error.to_string())))
     }
 
-    /// Keeps a chain that a peer announces.
-    pub(super) fn posted_signer(&self, ask: Ask, info: SignerInfo) {
+    /// Keeps a chain that a peer announces: its own, for others' there is no reason.
+    pub(super) fn posted_signer(&self, ask: Ask, info: SignerInfo, speaks_for: &BTreeSet<Domain>) {
         let serve = self.clone();
+        let own = speaks_for.contains(&info.domain);
         tokio::spawn(async move {
             let domain = info.domain.clone();
-            let answer = match serve.wavelets.shared().add_signer(info, clock::now()).await {
+            let kept = if own {
+                serve.wavelets.shared().add_signer(info, clock::now()).await
+            } else {
+                Err("it is posted by another domain".to_owned())
+            };
+            let answer = match kept {
                 Ok(()) => ask.signer_stored(),
                 Err(reason) => {
                     tracing::info!(from = %ask.from(), "refused the signer of {domain}: {reason}");
