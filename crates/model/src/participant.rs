@@ -50,7 +50,10 @@ impl FromStr for ParticipantId {
         };
         let lower = text.to_lowercase();
         let (name, domain) = lower.split_once('@').ok_or_else(refused)?;
-        if name.contains(char::is_whitespace) || domain.parse::<Domain>().is_err() || lower.len() > 255 {
+        if name.contains(|c: char| c.is_whitespace() || c.is_control())
+            || domain.parse::<Domain>().is_err()
+            || lower.len() > 255
+        {
             return Err(refused());
         }
         Ok(Self(lower.into()))
