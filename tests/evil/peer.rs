@@ -53,6 +53,8 @@ pub(crate) struct Seen {
     pub(crate) signers: HashMap<SignerId, SignerInfo>,
     /// The wavelets whose history it was asked for.
     pub(crate) asked_history: Vec<WaveletName>,
+    /// Why its streams to the victim broke.
+    pub(crate) broken: Vec<String>,
     /// The signers whose chain it was asked for.
     pub(crate) asked_signers: Vec<SignerId>,
 }
@@ -349,8 +351,13 @@ impl inbound::Surroundings for Manners {
 
 async fn listen(mut events: mpsc::Receiver<NetEvent>, net: NetHandle, manners: Manners, seen: Arc<Mutex<Seen>>) {
     while let Some(event) = events.recv().await {
-        let NetEvent::Stanza { peer, element, .. } = event else {
-            continue;
+        let (peer, element) = match event {
+            NetEvent::Stanza { peer, element, .. } => (peer, element),
+            NetEvent::Unreachable { reason, .. } => {
+                lock(&seen).broken.push(reason);
+                continue;
+            }
+            _ => continue,
         };
         if let Some(reply) = hear(&mut lock(&seen), inbound::read(&peer, &element, &manners)) {
             // The world may be ending.

@@ -222,6 +222,11 @@ async fn b_060_a_sender_of_another_domain() {
     }
     watch.unchanged_and_counted(&world, 0).await;
     assert!(world.love.seen().asked_history.is_empty(), "relayed");
+    let broken = world.evil.seen().broken.join("\n");
+    assert!(
+        broken.contains("invalid-from"),
+        "the stream was not closed for it: {broken}"
+    );
     // As itself it is heard, and so is love.
     world.goes_on(&name).await;
     world.love.submit(&name, signed.bytes()).await.submitted();

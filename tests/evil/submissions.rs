@@ -323,7 +323,7 @@ async fn b_107_b_110_b_112_authors_and_signers_that_are_none() {
         .windows(BOB.len())
         .position(|window| window == BOB.as_bytes())
         .unwrap();
-    for address in ["bob evil.lab", "b@b@evil.lab", "bob@evil..ab", "b b@evil.lab"] {
+    for address in ["bob evil.lab", "b@b@evil.lab", "bob@evil..ab", "b\0b@evil.lab"] {
         assert_eq!(address.len(), BOB.len());
         bytes[at..at + BOB.len()].copy_from_slice(address.as_bytes());
         let watch = world.watch(&[&name], ("refused", "bad request")).await;
