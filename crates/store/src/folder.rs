@@ -30,7 +30,7 @@ impl Folder {
                 found: rusqlite::version().to_owned(),
             });
         }
-        fs::create_dir_all(path).map_err(failed(path))?;
+        create(path).map_err(failed(path))?;
         let lock_path = path.join("billow.lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -119,4 +119,16 @@ fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(())
+}
+
+/// Makes the folder if it is not there, for its owner only: passwords' hashes and a signing key may be in it.
+fn create(path: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(path)
 }

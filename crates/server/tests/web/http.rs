@@ -1,5 +1,7 @@
 //! What the web side refuses, and what every answer carries.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use billow_server::Server;
 use billow_server::config::Config;
 use serde_json::json;
@@ -161,6 +163,8 @@ async fn the_data_of_one_domain_is_not_served_as_anothers() {
     let dir = tempfile::tempdir().unwrap();
     let (server, _) = start(dir.path()).await;
     server.stop().await;
+    let mode = std::fs::metadata(dir.path().join("data")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "the data is nobody else's to read");
     let text = "data_dir = \"data\"\ndomain = \"example.com\"\n[http]\nlisten = \"127.0.0.1:0\"\n";
     let config = Config::parse(&dir.path().join("billow.toml"), text).unwrap();
     let error = Server::start(config).await.unwrap_err().to_string();
