@@ -10,8 +10,8 @@
 //! back from the host and is on disk).
 
 mod actor;
-mod common;
 mod hosted;
+mod keeper;
 mod machine;
 mod remote;
 pub mod shown;

@@ -58,11 +58,15 @@ impl Store {
     pub async fn last_author(&self, name: &WaveletName) -> Result<Option<ParticipantId>, StoreError> {
         let name = name.clone();
         self.read(move |connection| {
-            let Some(wavelet) = find(connection, &name)? else { return Ok(None) };
-            let mut statement =
-                connection.prepare_cached("SELECT author FROM deltas WHERE wavelet = ? ORDER BY applied_at DESC LIMIT 1")?;
+            let Some(wavelet) = find(connection, &name)? else {
+                return Ok(None);
+            };
+            let mut statement = connection
+                .prepare_cached("SELECT author FROM deltas WHERE wavelet = ? ORDER BY applied_at DESC LIMIT 1")?;
             let author: Option<String> = statement.query_row([wavelet], |row| row.get(0)).optional()?;
-            author.map(|author| author.parse().map_err(|e| StoreError::unreadable("an author", e))).transpose()
+            author
+                .map(|author| author.parse().map_err(|e| StoreError::unreadable("an author", e)))
+                .transpose()
         })
         .await
     }

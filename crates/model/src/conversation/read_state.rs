@@ -64,7 +64,11 @@ impl ReadState {
     pub fn entries(&self) -> impl Iterator<Item = (&WaveletId, Option<&DocumentId>, Version)> {
         self.0.iter().flat_map(|(wavelet, read)| {
             let all = read.all.map(|version| (wavelet, None, version));
-            all.into_iter().chain(read.blips.iter().map(move |(blip, version)| (wavelet, Some(blip), *version)))
+            all.into_iter().chain(
+                read.blips
+                    .iter()
+                    .map(move |(blip, version)| (wavelet, Some(blip), *version)),
+            )
         })
     }
 

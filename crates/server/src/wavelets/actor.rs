@@ -16,7 +16,7 @@ use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
 use billow_wire::{Encoded, FromHost, SignedDelta};
 use tokio::sync::{mpsc, oneshot};
 
-use super::common::{Common, Done, until};
+use super::keeper::{Done, Keeper, until};
 use super::machine::{Machine, Seals};
 use super::subscribers::{Caret, CaretSource, Start, Subscription};
 use super::{Shared, hosted, remote};
@@ -109,7 +109,7 @@ async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receive
     let (done, finished) = mpsc::unbounded_channel();
     let kept = machine.kept;
     let mut actor = Actor {
-        common: Common::new(name, shared, done),
+        keeper: Keeper::new(name, shared, done),
         machine: machine.machine,
         receiver,
         finished,
@@ -124,7 +124,7 @@ async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receive
 }
 
 struct Actor {
-    common: Common,
+    keeper: Keeper,
     machine: Machine,
     receiver: mpsc::Receiver<Message>,
     finished: mpsc::UnboundedReceiver<Done>,
@@ -141,21 +141,21 @@ struct Actor {
 
 impl Actor {
     async fn run(&mut self) {
-        let mut legacy = self.common.shared.legacy.subscribe();
-        let mut stopping = self.common.shared.stopping.subscribe();
+        let mut legacy = self.keeper.shared.legacy.subscribe();
+        let mut stopping = self.keeper.shared.stopping.subscribe();
         legacy.mark_changed();
         if let Machine::Hosted(machine) = &self.machine {
-            self.common
+            self.keeper
                 .shared
                 .federation
-                .loaded(&self.common.name, machine.readers());
+                .loaded(&self.keeper.name, machine.readers());
         }
         loop {
             self.drive().await;
             if self.machine.failed() {
-                tracing::warn!("{} is loaded anew", self.common.name);
-                self.common.give_up();
-                self.common.shared.forget(&self.common.name, &mut self.receiver);
+                tracing::warn!("{} is loaded anew", self.keeper.name);
+                self.keeper.give_up();
+                self.keeper.shared.forget(&self.keeper.name, &mut self.receiver);
                 return;
             }
             let stop = *stopping.borrow();
@@ -188,15 +188,15 @@ impl Actor {
 
     async fn drive(&mut self) {
         match &mut self.machine {
-            Machine::Hosted(machine) => self.writes += usize::from(hosted::drive(machine, &mut self.common).await),
+            Machine::Hosted(machine) => self.writes += usize::from(hosted::drive(machine, &mut self.keeper).await),
             Machine::Remote(machine) => {
-                self.writes += usize::from(remote::drive(machine, &mut self.common).await);
-                let peers = remote::delivery(machine, &self.common.delivery);
+                self.writes += usize::from(remote::drive(machine, &mut self.keeper).await);
+                let peers = remote::delivery(machine, &self.keeper.delivery);
                 if self.delivery_told.is_none_or(|told| told.elapsed() >= DELIVERY_EVERY)
-                    && *self.common.delivery != peers
+                    && *self.keeper.delivery != peers
                 {
                     self.delivery_told = Some(Instant::now());
-                    self.common.set_delivery(machine.wavelet(), peers);
+                    self.keeper.set_delivery(machine.wavelet(), peers);
                 }
             }
         }
@@ -240,8 +240,8 @@ impl Actor {
                 ops,
                 reply,
             } => {
-                let ticket = self.common.ticket();
-                self.common.answers.insert(ticket, reply);
+                let ticket = self.keeper.ticket();
+                self.keeper.answers.insert(ticket, reply);
                 match &mut self.machine {
                     Machine::Hosted(machine) => machine.handle(
                         now,
@@ -265,14 +265,14 @@ impl Actor {
                     ),
                 }
             }
-            Message::Caret { from, caret } => self.common.caret(self.machine.wavelet(), &from, caret),
+            Message::Caret { from, caret } => self.keeper.caret(self.machine.wavelet(), &from, caret),
             Message::Read(read) => read(self.machine.wavelet(), &self.machine.sealed()),
-            Message::Delivery { reply } => drop(reply.send(Arc::clone(&self.common.delivery))),
-            Message::SetDelivery { peers } => self.common.set_delivery(self.machine.wavelet(), peers),
+            Message::Delivery { reply } => drop(reply.send(Arc::clone(&self.keeper.delivery))),
+            Message::SetDelivery { peers } => self.keeper.set_delivery(self.machine.wavelet(), peers),
             Message::RemoteSubmit { delta, reply } => match &mut self.machine {
                 Machine::Hosted(machine) => {
-                    let ticket = self.common.ticket();
-                    self.common.remote_answers.insert(ticket, reply);
+                    let ticket = self.keeper.ticket();
+                    self.keeper.remote_answers.insert(ticket, reply);
                     machine.handle(now, HostedInput::RemoteSubmit { ticket, delta: *delta });
                 }
                 Machine::Remote(_) => drop(reply.send(Err(Refusal::HostRefused(
@@ -281,8 +281,8 @@ impl Actor {
             },
             Message::Update { update, reply } => match &mut self.machine {
                 Machine::Remote(machine) => {
-                    let tag = self.common.ticket();
-                    self.common.update_answers.insert(tag, reply);
+                    let tag = self.keeper.ticket();
+                    self.keeper.update_answers.insert(tag, reply);
                     machine.handle(now, RemoteInput::Update { tag, update: *update });
                 }
                 Machine::Hosted(_) => drop(reply.send(Err(UpdateRefusal::NoLocalParticipant))),
@@ -315,15 +315,15 @@ impl Actor {
             Done::Stored {
                 outcome: Err(error), ..
             } => {
-                tracing::error!("{} could not be stored: {error}", self.common.name);
-                self.common.shared.metrics.count("store_errors", "write");
+                tracing::error!("{} could not be stored: {error}", self.keeper.name);
+                self.keeper.shared.metrics.count("store_errors", "write");
                 match &mut self.machine {
                     Machine::Hosted(machine) => machine.handle(now, HostedInput::PersistFailed),
                     Machine::Remote(machine) => machine.handle(now, RemoteInput::PersistFailed),
                 }
             }
             // What cannot be signed now is signed after a new start; it stays where it is.
-            Done::Signed(None) => self.common.shared.metrics.count("signing", "failed"),
+            Done::Signed(None) => self.keeper.shared.metrics.count("signing", "failed"),
             Done::Signed(Some(delta)) => match &mut self.machine {
                 Machine::Hosted(machine) => machine.handle(now, HostedInput::Signed { delta }),
                 Machine::Remote(machine) => machine.handle(now, RemoteInput::Signed { delta }),
@@ -366,9 +366,9 @@ impl Actor {
             return drop(reply.send(Some(self.start(user, Some(deltas)))));
         }
         let (shared, done, name) = (
-            Arc::clone(&self.common.shared),
-            self.common.done.clone(),
-            self.common.name.clone(),
+            Arc::clone(&self.keeper.shared),
+            self.keeper.done.clone(),
+            self.keeper.name.clone(),
         );
         tokio::spawn(async move {
             let older = shared.older(&name, known, shown).await.unwrap_or_default();
@@ -408,7 +408,7 @@ impl Actor {
     }
 
     fn start(&mut self, user: ParticipantId, deltas: Option<Vec<Arc<Record>>>) -> Subscription {
-        let (id, events) = self.common.subscribers.add(user);
+        let (id, events) = self.keeper.subscribers.add(user);
         let wavelet = self.machine.wavelet();
         let start = match deltas {
             Some(deltas) => Start::Resumed {
@@ -420,8 +420,8 @@ impl Actor {
         Subscription {
             id,
             start,
-            carets: self.common.carets(),
-            delivery: Arc::clone(&self.common.delivery),
+            carets: self.keeper.carets(),
+            delivery: Arc::clone(&self.keeper.delivery),
             events,
         }
     }
@@ -435,9 +435,9 @@ impl Actor {
             state: self.machine.snapshot(),
         };
         let (shared, done, name) = (
-            Arc::clone(&self.common.shared),
-            self.common.done.clone(),
-            self.common.name.clone(),
+            Arc::clone(&self.keeper.shared),
+            self.keeper.done.clone(),
+            self.keeper.name.clone(),
         );
         tokio::spawn(async move {
             let kept = shared.store.keep_snapshot(&name, snapshot).await;
@@ -461,7 +461,7 @@ impl Actor {
         }
         // Whatever stands in the way now: look again when as much time has passed.
         self.used = Instant::now();
-        if !self.machine.is_idle() || self.snapshot_under_way || !self.common.subscribers.is_empty() {
+        if !self.machine.is_idle() || self.snapshot_under_way || !self.keeper.subscribers.is_empty() {
             return false;
         }
         let shown = self.machine.wavelet().version();
@@ -477,13 +477,13 @@ impl Actor {
                 return false;
             }
         }
-        self.common.shared.forget_unused(&self.common.name, &mut self.receiver)
+        self.keeper.shared.forget_unused(&self.keeper.name, &mut self.receiver)
     }
 
     /// As [`Actor::put_away`] when the server stops: whoever has it open is being sent away too, and what waits for other servers
     /// waits in the store.
     fn stop(&mut self) -> bool {
-        self.common.subscribers.end();
+        self.keeper.subscribers.end();
         let since = *self.stopping_since.get_or_insert_with(Instant::now);
         let patient = since.elapsed() < STOP_MAX;
         if patient
@@ -495,13 +495,13 @@ impl Actor {
             self.keep_snapshot();
             return false;
         }
-        self.common.shared.forget(&self.common.name, &mut self.receiver);
+        self.keeper.shared.forget(&self.keeper.name, &mut self.receiver);
         true
     }
 
     /// How long it stays when nobody asks for anything; one that is in no store (a stranger asked for it) does not stay.
     fn idle_max(&self) -> Duration {
-        let idle_max = self.common.shared.idle_max;
+        let idle_max = self.keeper.shared.idle_max;
         if self.machine.is_admitted() {
             idle_max
         } else {

@@ -6,19 +6,19 @@ use billow_model::{Domain, WaveletOp};
 use billow_store::WaveletWrite;
 use billow_wavelet::{HostedOutput, HostedWavelet, Record};
 
-use super::common::{Common, Written, kind};
+use super::keeper::{Keeper, Written, kind};
 use super::stored;
 
 /// Asks the machine until it wants nothing more. What is to be stored is stored in one write; whether there is something.
-pub(super) async fn drive(machine: &mut HostedWavelet, common: &mut Common) -> bool {
-    let mut write = WaveletWrite::new(common.name.clone());
+pub(super) async fn drive(machine: &mut HostedWavelet, keeper: &mut Keeper) -> bool {
+    let mut write = WaveletWrite::new(keeper.name.clone());
     let mut written = Written::default();
     while let Some(output) = machine.poll() {
         match output {
             HostedOutput::Persist(record) => {
                 stored::add_record(&mut write, &record, None);
                 write.reached.extend(
-                    new_domains(&record, &common.shared.domain)
+                    new_domains(&record, &keeper.shared.domain)
                         .into_iter()
                         .map(|domain| (domain, record.applied_at())),
                 );
@@ -28,20 +28,20 @@ pub(super) async fn drive(machine: &mut HostedWavelet, common: &mut Common) -> b
                 write.seals.push(stored::stored_seal(&seal));
                 written.seals_upto = Some(seal.resulting.version);
             }
-            HostedOutput::Show(record) => common.show(machine.wavelet(), &record),
-            HostedOutput::Answer { ticket, outcome } => common.answer(ticket, outcome),
-            HostedOutput::Sign(delta) => common.sign(delta),
+            HostedOutput::Show(record) => keeper.show(machine.wavelet(), &record),
+            HostedOutput::Answer { ticket, outcome } => keeper.answer(ticket, outcome),
+            HostedOutput::Sign(delta) => keeper.sign(delta),
             HostedOutput::Sealed { seal, domains } => {
-                common
+                keeper
                     .shared
                     .federation
-                    .sealed(&common.name, &seal, &domains, machine.readers())
+                    .sealed(&keeper.name, &seal, &domains, machine.readers())
             }
             HostedOutput::AnswerRemote { ticket, outcome } => {
                 if let Err(refusal) = &outcome {
-                    common.shared.metrics.count("refused", kind(refusal));
+                    keeper.shared.metrics.count("refused", kind(refusal));
                 }
-                if let Some(reply) = common.remote_answers.remove(&ticket) {
+                if let Some(reply) = keeper.remote_answers.remove(&ticket) {
                     // The peer may have given up waiting.
                     let _ = reply.send(outcome);
                 }
@@ -50,7 +50,7 @@ pub(super) async fn drive(machine: &mut HostedWavelet, common: &mut Common) -> b
     }
     let writes = written.records_upto.is_some() || written.seals_upto.is_some();
     if writes {
-        common.store(write, written).await;
+        keeper.store(write, written).await;
     }
     writes
 }

@@ -8,7 +8,7 @@ use billow_store::{StoreError, StoredWavelet};
 use billow_wavelet::{HostedInput, HostedWavelet, Readers, Record, RemoteInput, RemoteWavelet, Seal};
 use billow_wire::Encoded;
 
-use super::common::Written;
+use super::keeper::Written;
 use super::{Shared, stored};
 use crate::clock;
 

@@ -9,19 +9,19 @@ use billow_wavelet::remote::{HostState, UpdateRefusal, Verification};
 use billow_wavelet::{RemoteInput, RemoteOutput, RemoteWavelet, StoredRecord};
 use billow_wire::{Encoded, Message as _, SignedDelta, SignerId};
 
-use super::common::{Common, Done, Written};
+use super::keeper::{Done, Keeper, Written};
 use super::{Shared, stored};
 use crate::clock;
 use crate::web::messages::{DeliveryState, PeerDelivery};
 
 /// Asks the machine until it wants nothing more. What is to be stored is stored in one write; whether there is something.
-pub(super) async fn drive(machine: &mut RemoteWavelet, common: &mut Common) -> bool {
-    let mut write = WaveletWrite::new(common.name.clone());
+pub(super) async fn drive(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> bool {
+    let mut write = WaveletWrite::new(keeper.name.clone());
     let mut written = Written::default();
     while let Some(output) = machine.poll() {
         match output {
             RemoteOutput::Verify { check, delta, at } => {
-                let outcome = verify(&common.shared, delta, at);
+                let outcome = verify(&keeper.shared, delta, at);
                 machine.handle(clock::now(), RemoteInput::Verified { check, outcome });
             }
             RemoteOutput::Persist { record, seal, outgoing } => {
@@ -41,31 +41,31 @@ pub(super) async fn drive(machine: &mut RemoteWavelet, common: &mut Common) -> b
                 write.settled.push(stored::to_stored(&submission));
                 written.outgoing = true;
             }
-            RemoteOutput::Show(record) => common.show(machine.wavelet(), &record),
-            RemoteOutput::Answer { ticket, outcome } => common.answer(ticket, outcome),
-            RemoteOutput::Sign(delta) => common.sign(delta),
-            RemoteOutput::Receipt { tag } => answer_update(common, tag, Ok(())),
-            RemoteOutput::Refuse { tag, reason } => answer_update(common, tag, Err(reason)),
-            RemoteOutput::FetchSigner { id, at, time } => fetch_signer(common, id, at, time),
+            RemoteOutput::Show(record) => keeper.show(machine.wavelet(), &record),
+            RemoteOutput::Answer { ticket, outcome } => keeper.answer(ticket, outcome),
+            RemoteOutput::Sign(delta) => keeper.sign(delta),
+            RemoteOutput::Receipt { tag } => answer_update(keeper, tag, Ok(())),
+            RemoteOutput::Refuse { tag, reason } => answer_update(keeper, tag, Err(reason)),
+            RemoteOutput::FetchSigner { id, at, time } => fetch_signer(keeper, id, at, time),
             RemoteOutput::FetchHistory {
                 request,
                 from,
                 to,
                 limit,
-            } => fetch_history(common, request, from, to, limit),
-            RemoteOutput::LoadOlder { from, to } => load_older(common, from, to),
-            RemoteOutput::Submit { attempt, delta } => submit(common, attempt, delta),
+            } => fetch_history(keeper, request, from, to, limit),
+            RemoteOutput::LoadOlder { from, to } => load_older(keeper, from, to),
+            RemoteOutput::Submit { attempt, delta } => submit(keeper, attempt, delta),
             // What there is to say about it is asked for after each round.
             RemoteOutput::HostState(_) => {}
             RemoteOutput::Quarantined(evidence) => {
-                common.shared.metrics.count("quarantined", "contradiction");
-                tracing::error!(wavelet = %common.name, ours = %evidence.ours, "in quarantine: {}", evidence.contradiction);
+                keeper.shared.metrics.count("quarantined", "contradiction");
+                tracing::error!(wavelet = %keeper.name, ours = %evidence.ours, "in quarantine: {}", evidence.contradiction);
             }
         }
     }
     let writes = written.records_upto.is_some() || written.outgoing;
     if writes {
-        common.store(write, written).await;
+        keeper.store(write, written).await;
     }
     writes
 }
@@ -104,7 +104,7 @@ pub(super) fn delivery(machine: &RemoteWavelet, before: &[PeerDelivery]) -> Vec<
     }]
 }
 
-fn answer_update(common: &mut Common, tag: u64, outcome: Result<(), UpdateRefusal>) {
+fn answer_update(keeper: &mut Keeper, tag: u64, outcome: Result<(), UpdateRefusal>) {
     if let Err(refusal) = &outcome {
         let kind = match refusal {
             UpdateRefusal::BadSignature(_) => "signature",
@@ -115,9 +115,9 @@ fn answer_update(common: &mut Common, tag: u64, outcome: Result<(), UpdateRefusa
             UpdateRefusal::Quarantined => "quarantined",
             UpdateRefusal::Unavailable => "unavailable",
         };
-        common.shared.metrics.count("refused", kind);
+        keeper.shared.metrics.count("refused", kind);
     }
-    if let Some(reply) = common.update_answers.remove(&tag) {
+    if let Some(reply) = keeper.update_answers.remove(&tag) {
         // The federation may be stopping.
         let _ = reply.send(outcome);
     }
@@ -137,8 +137,8 @@ pub(crate) fn verify(shared: &Shared, delta: Encoded<SignedDelta>, at: Timestamp
     }
 }
 
-fn fetch_signer(common: &Common, id: SignerId, at: HashedVersion, time: Timestamp) {
-    let (shared, done, name) = (Arc::clone(&common.shared), common.done.clone(), common.name.clone());
+fn fetch_signer(keeper: &Keeper, id: SignerId, at: HashedVersion, time: Timestamp) {
+    let (shared, done, name) = (Arc::clone(&keeper.shared), keeper.done.clone(), keeper.name.clone());
     tokio::spawn(async move {
         let outcome = if shared.know_signer(&id, time).await {
             Ok(())
@@ -153,24 +153,24 @@ fn fetch_signer(common: &Common, id: SignerId, at: HashedVersion, time: Timestam
     });
 }
 
-fn fetch_history(common: &Common, request: u64, from: HashedVersion, to: HashedVersion, limit: u64) {
-    let (shared, done, name) = (Arc::clone(&common.shared), common.done.clone(), common.name.clone());
+fn fetch_history(keeper: &Keeper, request: u64, from: HashedVersion, to: HashedVersion, limit: u64) {
+    let (shared, done, name) = (Arc::clone(&keeper.shared), keeper.done.clone(), keeper.name.clone());
     tokio::spawn(async move {
         let outcome = shared.federation.history(&name, from, to, limit).await;
         let _ = done.send(Done::Remote(RemoteInput::History { request, outcome }));
     });
 }
 
-fn submit(common: &Common, attempt: u64, delta: Encoded<SignedDelta>) {
-    let (shared, done, name) = (Arc::clone(&common.shared), common.done.clone(), common.name.clone());
+fn submit(keeper: &Keeper, attempt: u64, delta: Encoded<SignedDelta>) {
+    let (shared, done, name) = (Arc::clone(&keeper.shared), keeper.done.clone(), keeper.name.clone());
     tokio::spawn(async move {
         let outcome = shared.federation.submit(&name, delta).await;
         let _ = done.send(Done::Remote(RemoteInput::SubmitAnswered { attempt, outcome }));
     });
 }
 
-fn load_older(common: &Common, from: Version, to: Version) {
-    let (shared, done, name) = (Arc::clone(&common.shared), common.done.clone(), common.name.clone());
+fn load_older(keeper: &Keeper, from: Version, to: Version) {
+    let (shared, done, name) = (Arc::clone(&keeper.shared), keeper.done.clone(), keeper.name.clone());
     tokio::spawn(async move {
         let records = shared.older(&name, from, to).await.unwrap_or_else(|error| {
             tracing::error!("older deltas of {name} cannot be read: {error}");

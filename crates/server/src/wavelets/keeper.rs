@@ -54,7 +54,7 @@ pub(super) struct Written {
 }
 
 /// Everything of a wavelet's task but the machine.
-pub(super) struct Common {
+pub(super) struct Keeper {
     pub(super) name: WaveletName,
     pub(super) shared: Arc<Shared>,
     pub(super) done: mpsc::UnboundedSender<Done>,
@@ -68,7 +68,7 @@ pub(super) struct Common {
     tickets: u64,
 }
 
-impl Common {
+impl Keeper {
     pub(super) fn new(name: WaveletName, shared: Arc<Shared>, done: mpsc::UnboundedSender<Done>) -> Self {
         Self {
             name,
