@@ -51,6 +51,7 @@ const folder = mkdtempSync(join(tmpdir(), "billow-demo-"));
 const demo = await startDemo(folder);
 try {
   await run("two people on two servers", "node", ["e2e/two-people.mjs", pictures("two-servers")], { BILLOW_DEMO: demo.line });
+  await run("one server away, then the other", "node", ["e2e/away.mjs", pictures("away")], { BILLOW_DEMO: demo.line });
 } finally {
   await demo.stop();
   rmSync(folder, { recursive: true, force: true });
