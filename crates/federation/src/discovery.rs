@@ -277,7 +277,9 @@ impl Discovery {
 
     /// Asks the domain for its items and, at the same time, what it is itself.
     fn start(&mut self, now: Timestamp, domain: Domain) {
-        let jid = jid_of(&domain);
+        let Some(jid) = jid_of(&domain) else {
+            return self.failed(now, &domain, format!("{domain} is no name that a server can have"));
+        };
         self.ask(&domain, jid.clone(), true);
         let running = Running {
             patience: Some(later(now, ITEMS_TIMEOUT_MS)),
@@ -397,7 +399,7 @@ impl Discovery {
             // Too late, but asked for.
             Search::Failed { .. } => {
                 if let Some(software) = software {
-                    let guessed = asked.to != jid_of(&asked.domain) && asked.to.as_str().starts_with("wave.");
+                    let guessed = Some(&asked.to) != jid_of(&asked.domain).as_ref() && asked.to.as_str().starts_with("wave.");
                     self.found(
                         now,
                         &asked.domain,
@@ -435,7 +437,7 @@ impl Discovery {
             let Some(running) = self.entries.get_mut(&domain).and_then(Entry::running) else {
                 continue;
             };
-            if unreachable(&jid_of(&domain)) {
+            if jid_of(&domain).is_some_and(|jid| unreachable(&jid)) {
                 running.items_done = true;
             }
             for candidate in &mut running.candidates {
@@ -464,7 +466,7 @@ impl Discovery {
                     return self.found(now, domain, service);
                 }
                 // A silent domain does not hold up for ever the service that it has named.
-                Answer::Waiting { .. } if running.patience.is_some() || candidate.jid != jid_of(domain) => return,
+                Answer::Waiting { .. } if running.patience.is_some() || Some(&candidate.jid) != jid_of(domain).as_ref() => return,
                 _ => {}
             }
         }
@@ -526,10 +528,10 @@ fn later(now: Timestamp, milliseconds: i64) -> Timestamp {
     Timestamp(now.0.saturating_add(milliseconds))
 }
 
-/// The address that is just the domain.
-#[must_use]
-pub fn jid_of(domain: &Domain) -> Jid {
-    Jid::new(domain.as_str()).expect("every domain of a wave is a valid address")
+/// The address that is just the domain. Not every domain that can stand in a wave's name is one: labels may be too long
+/// for the DNS, or look like the encoding of something that they do not decode to.
+fn jid_of(domain: &Domain) -> Option<Jid> {
+    Jid::new(domain.as_str()).ok()
 }
 
 /// `wave.` before the domain; not below a top-level domain, whose `wave.` may be anybody's.

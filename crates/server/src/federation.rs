@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use billow_net::{NetEvent, NetHandle};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::wavelets::Wavelets;
 
@@ -50,7 +50,7 @@ impl Federation {
     pub async fn start(setup: Setup) -> anyhow::Result<Self> {
         let driver = driver::Driver::new(setup).await?;
         Ok(Self {
-            task: tokio::spawn(driver.run()),
+            task: tokio::spawn(watch(driver)),
         })
     }
 
@@ -63,5 +63,18 @@ impl Federation {
         {
             self.task.abort();
         }
+    }
+}
+
+/// Runs the driver. Without it the server would look well and deliver nothing, so its panic ends the process: whoever
+/// watches over the process starts it again, and nothing is lost that is not in the store or sent again.
+async fn watch(driver: driver::Driver) {
+    let mut driving = JoinSet::new();
+    driving.spawn(driver.run());
+    if let Some(Err(error)) = driving.join_next().await
+        && error.is_panic()
+    {
+        tracing::error!("the federation has panicked, the server ends: {error}");
+        std::process::exit(70);
     }
 }

@@ -308,3 +308,19 @@ fn a_failure_is_forgotten_when_the_domain_speaks_or_after_five_minutes() {
     driver.now = Timestamp(driver.now.0 + FAILED_MS);
     assert_eq!(driver.find("acme.lab").len(), 2);
 }
+
+#[test]
+fn a_domain_that_is_no_address_has_no_service() {
+    let long = format!("{}.lab", "a".repeat(64));
+    for name in [long.as_str(), "ab--cd.lab", "xn--a.lab"] {
+        assert!(Jid::new(name).is_err(), "{name}");
+        let mut driver = Driver::new();
+        assert_eq!(driver.find(name), Vec::new(), "{name}");
+        let (reason, retry_at) = driver.failed();
+        assert!(reason.contains(name), "{reason}");
+        assert_eq!(retry_at.0 - driver.now.0, FAILED_MS);
+        driver.tell(Input::Heard(domain(name)));
+        driver.tell(Input::Tick);
+        assert!(!driver.discovery.speaks_for(&jid("acme.lab"), &domain(name)));
+    }
+}
