@@ -399,7 +399,8 @@ impl Discovery {
             // Too late, but asked for.
             Search::Failed { .. } => {
                 if let Some(software) = software {
-                    let guessed = Some(&asked.to) != jid_of(&asked.domain).as_ref() && asked.to.as_str().starts_with("wave.");
+                    let guessed =
+                        Some(&asked.to) != jid_of(&asked.domain).as_ref() && asked.to.as_str().starts_with("wave.");
                     self.found(
                         now,
                         &asked.domain,
@@ -466,7 +467,11 @@ impl Discovery {
                     return self.found(now, domain, service);
                 }
                 // A silent domain does not hold up for ever the service that it has named.
-                Answer::Waiting { .. } if running.patience.is_some() || Some(&candidate.jid) != jid_of(domain).as_ref() => return,
+                Answer::Waiting { .. }
+                    if running.patience.is_some() || Some(&candidate.jid) != jid_of(domain).as_ref() =>
+                {
+                    return;
+                }
                 _ => {}
             }
         }

@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use crate::Store;
 use crate::error::StoreError;
-use crate::history::{find_or_add, name_at, number, sealed_head, version};
+use crate::history::{find_or_add, number, readable, sealed_head, version};
 
 /// What a peer has acknowledged of a wavelet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,11 +61,13 @@ impl Store {
             let mut rows = statement.query([peer])?;
             let mut out = Vec::new();
             while let Some(row) = rows.next()? {
-                let peer: String = row.get(1)?;
+                let (Some(name), Some(peer)) = (readable(row, 0)?, readable(row, 1)?) else {
+                    continue;
+                };
                 out.push(DueDelivery {
                     cursor: Cursor {
-                        name: name_at(row, 0)?,
-                        peer: peer.parse().map_err(|e| StoreError::unreadable("a domain", e))?,
+                        name,
+                        peer,
                         version: version(row.get(2)?),
                         until: row.get::<_, Option<i64>>(3)?.map(version),
                     },

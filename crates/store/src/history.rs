@@ -1,5 +1,8 @@
 //! The histories of wavelets: what was applied, what of it is sealed, what our users have under way to other hosts.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use billow_model::{Domain, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, WaveId, WaveletName};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -289,14 +292,18 @@ impl Store {
 pub(crate) fn names(mut rows: rusqlite::Rows<'_>) -> Result<Vec<WaveletName>, StoreError> {
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {
-        out.push(name_at(row, 0)?);
+        out.extend(readable(row, 0)?);
     }
     Ok(out)
 }
 
-pub(crate) fn name_at(row: &Row<'_>, column: usize) -> Result<WaveletName, StoreError> {
+/// A name, or another id, in a list. A row that holds none is left out and logged: it must not hide the others.
+pub(crate) fn readable<T: FromStr<Err: Display>>(row: &Row<'_>, column: usize) -> Result<Option<T>, StoreError> {
     let text: String = row.get(column)?;
-    text.parse().map_err(|e| StoreError::unreadable("a wavelet's name", e))
+    let read = text.parse();
+    Ok(read
+        .inspect_err(|error| tracing::error!("a row of the store is left out: {error}"))
+        .ok())
 }
 
 /// The row of a wavelet.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::Store;
 use crate::error::StoreError;
-use crate::history::{find, find_or_add, name_at, names, number, version};
+use crate::history::{find, find_or_add, names, number, readable, version};
 
 /// What the inbox shows of a wavelet as of a version; it can be made anew from the wavelet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +42,10 @@ impl Store {
             let mut rows = statement.query([address])?;
             let mut out = Vec::new();
             while let Some(row) = rows.next()? {
+                let Some(name) = readable(row, 0)? else { continue };
                 let summary = row.get::<_, Option<i64>>(1)?.zip(row.get::<_, Option<Vec<u8>>>(2)?);
                 out.push(InboxEntry {
-                    name: name_at(row, 0)?,
+                    name,
                     version: version(row.get::<_, Option<i64>>(3)?.unwrap_or(0)),
                     summary: summary.map(|(number, data)| Summary { version: version(number), data: data.into() }),
                 });

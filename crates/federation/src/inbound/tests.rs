@@ -259,6 +259,24 @@ fn b_119_ranges_and_numbers_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn names_of_the_old_form_are_refused_in_every_request() {
+    for (expected, xml) in requests() {
+        for old in ["/w%20a/", "/w%2Fa/", "/other.test!w%20a/"] {
+            let xml = xml.replace("/w+a/", old);
+            match inbound("wave.beta.test", &xml) {
+                Inbound::Reply(reply) => assert_eq!(condition(&reply), Condition::BadRequest),
+                Inbound::PostSigner(..) => assert_eq!(expected, "post signer", "it has no name"),
+                Inbound::Updates(updates) => {
+                    assert!(updates.updates.is_empty(), "{old}");
+                    assert_eq!(condition(&updates.receipt().unwrap()), Condition::BadRequest);
+                }
+                other => panic!("{old} in {expected}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn questions_of_every_server_are_answered_at_once() {
     let Inbound::Reply(info) = inbound(
         "wave.beta.test",

@@ -92,9 +92,18 @@ pub(super) fn history_hash(text: &str, malformed: &str) -> Result<HistoryHash, F
     base64(text, malformed).map(|bytes| HistoryHash::from_bytes(&bytes))
 }
 
+/// A name that may be federated; others could be read, but neither stored nor found again (protocol.md §1.7).
 pub(super) fn wavelet_name(element: &Element, malformed: &str) -> Result<WaveletName, FederationError> {
     let uri = attr(element, "wavelet-name", malformed)?;
-    WaveletName::from_uri(uri).map_err(|error| FederationError::bad_request(format!("Malformed wavelet name: {error}")))
+    let name = WaveletName::from_uri(uri)
+        .map_err(|error| FederationError::bad_request(format!("Malformed wavelet name: {error}")))?;
+    if name.is_modern() {
+        Ok(name)
+    } else {
+        Err(FederationError::bad_request(
+            "Malformed wavelet name: its ids are of the old form, which is not federated",
+        ))
+    }
 }
 
 /// The text of an element as the message that it should be.

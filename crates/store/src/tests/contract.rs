@@ -1,6 +1,6 @@
 //! What each operation of the store does.
 
-use billow_model::{Domain, ParticipantId, Timestamp, Version};
+use billow_model::{Domain, ParticipantId, Timestamp, Version, WaveletId, WaveletName};
 use bytes::Bytes;
 
 use super::{delta, name, seal, write};
@@ -447,4 +447,32 @@ async fn a_newer_schema_and_half_a_database_are_refused() {
         Store::open(dir.path()),
         Err(OpenError::MissingDatabase { .. })
     ));
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_read_back_hides_no_others() {
+    let (_dir, store) = open();
+    let old = WaveletId::legacy(peer(), "conv root").unwrap();
+    let strange = WaveletName::new(name().wave().clone(), old);
+    let alice = address("alice@initech.lab");
+    for name in [name(), strange] {
+        let cursor = Cursor {
+            name: name.clone(),
+            peer: peer(),
+            version: Version::ZERO,
+            until: None,
+        };
+        let write = WaveletWrite {
+            joined: vec![alice.clone()],
+            name,
+            ..write(0, 1)
+        };
+        store.append(write).await.unwrap();
+        store.keep_cursors(vec![cursor]).await.unwrap();
+    }
+    assert_eq!(store.wavelets(name().wave()).await.unwrap(), [name()]);
+    let inbox = store.inbox(&alice).await.unwrap();
+    assert_eq!(inbox.iter().map(|entry| &entry.name).collect::<Vec<_>>(), [&name()]);
+    assert_eq!(store.deliveries(None).await.unwrap().len(), 1);
+    assert_eq!(store.unsealed_shared().await.unwrap(), [name()]);
 }
