@@ -2,6 +2,7 @@
 
 mod config;
 pub mod demo;
+pub mod invite;
 pub mod login;
 pub mod replay;
 mod serve;
@@ -27,6 +28,7 @@ enum Command {
     Config(config::ConfigCommand),
     Demo(InFormat<demo::Demo>),
     Login(AsPerson<login::Login>),
+    Invite(AsPerson<invite::Invite>),
     /// Waves: list, make, read and write them
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Wave(WaveAsPerson),
@@ -84,6 +86,7 @@ impl Billow {
             Command::Config(config) => config.run(),
             Command::Demo(demo) => block_on(demo.command.run(demo.json)),
             Command::Login(login) => block_on(login.command.run(&login.person.profile, login.person.json)),
+            Command::Invite(invite) => block_on(invite.command.run(&invite.person.profile, invite.person.json)),
             Command::Wave(wave) => block_on(wave.command.run(&wave.person.profile, wave.person.json)),
             Command::Replay(replay) => block_on(replay.command.run(replay.json)),
         }

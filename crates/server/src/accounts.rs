@@ -193,6 +193,16 @@ impl Accounts {
         Ok(code)
     }
 
+    /// Where accounts are by invitation and there is none yet, nobody could invite: this is the first one's code,
+    /// good for a day. A new one at each start, until somebody has registered.
+    pub async fn first_invitation(&self) -> Result<Option<String>, AccountError> {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        if self.inner.registration != Registration::Invitation || self.inner.store.account_count().await? > 0 {
+            return Ok(None);
+        }
+        self.invite("the first account", 1, DAY).await.map(Some)
+    }
+
     /// Begins a session for who knows the password.
     pub async fn sign_in(
         &self,

@@ -107,6 +107,7 @@ fn routes() -> Router<Arc<App>> {
         .route("/api/signin", post(auth::sign_in))
         .route("/api/signout", post(auth::sign_out))
         .route("/api/password", post(auth::change_password))
+        .route("/api/invitations", post(auth::invite))
         .route("/api/me", get(auth::me))
         .route("/api/sessions", get(auth::sessions))
         .route("/api/sessions/{id}", delete(auth::end_session))

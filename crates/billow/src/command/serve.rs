@@ -45,6 +45,11 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be watched")?;
     let server = Server::start(config).await?;
     println!("{}", server.addresses());
+    if let Some(code) = server.accounts().first_invitation().await? {
+        println!(
+            "Nobody has an account yet. To make the first one, register with the invitation {code} (good for a day)."
+        );
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

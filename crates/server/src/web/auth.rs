@@ -121,6 +121,42 @@ pub(super) async fn change_password(
     Ok(no_store(Json(json!({})).into_response()))
 }
 
+/// What `POST /api/invitations` takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewInvitation {
+    #[serde(default = "one")]
+    uses: u32,
+    #[serde(default = "two_weeks")]
+    days: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn two_weeks() -> u32 {
+    14
+}
+
+/// `POST /api/invitations`: anybody with an account may invite.
+pub(super) async fn invite(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refused> {
+    may_act(&app, request.headers())?;
+    let session = session_of(&app, request.headers())
+        .await?
+        .ok_or_else(Refused::not_signed_in)?;
+    let NewInvitation { uses, days } = body(request, "{\"uses\"?, \"days\"?}").await?;
+    if !(1..=100).contains(&uses) || !(1..=365).contains(&days) {
+        let expected = format!("expected 1 to 100 uses and 1 to 365 days, got {uses} and {days}");
+        return Err(Refused::new(StatusCode::BAD_REQUEST, expected));
+    }
+    let lasts = Duration::from_secs(u64::from(days) * 24 * 3600);
+    let code = app.accounts.invite(session.address.as_str(), uses, lasts).await?;
+    Ok(no_store(
+        Json(json!({ "code": code, "uses": uses, "days": days })).into_response(),
+    ))
+}
+
 /// `GET /api/me`
 pub(super) async fn me(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refused> {
     let registration = app.accounts.registration().word();

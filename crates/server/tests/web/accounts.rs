@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::client::{Client, post, register, request};
-use crate::start;
+use crate::{start, start_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn registers_signs_in_says_who_and_signs_out() {
@@ -41,6 +41,36 @@ async fn registers_signs_in_says_who_and_signs_out() {
         request(at, "GET", "/api/me", &[("Cookie", &cookie)], None).await.status,
         401
     );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_invitation_the_first_comes_with_the_servers_code_and_invites_the_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let text =
+        "domain = \"example.org\"\n[http]\nlisten = \"127.0.0.1:0\"\n[accounts]\nregistration = \"invitation\"\n";
+    let (server, at) = start_with(dir.path(), text).await;
+    let come = |name: &str, code: &str| {
+        let body = json!({ "address": name, "password": "correct horse", "invitation": code });
+        async move { post(at, "/api/register", None, body).await }
+    };
+    let first = server.accounts().first_invitation().await.unwrap().unwrap();
+    assert_eq!(come("alice", "guessed").await.status, 403);
+    let alice = come("alice", &first).await;
+    assert_eq!(alice.status, 200, "{alice:?}");
+    assert_eq!(server.accounts().first_invitation().await.unwrap(), None);
+
+    let token = alice.body["token"].as_str().unwrap();
+    assert_eq!(post(at, "/api/invitations", None, json!({})).await.status, 401);
+    assert_eq!(
+        post(at, "/api/invitations", Some(token), json!({ "uses": 0 }))
+            .await
+            .status,
+        400
+    );
+    let code = post(at, "/api/invitations", Some(token), json!({})).await.body["code"].clone();
+    assert_eq!(come("bob", code.as_str().unwrap()).await.status, 200);
+    assert_ne!(come("carol", code.as_str().unwrap()).await.status, 200);
     server.stop().await;
 }
 
