@@ -326,7 +326,7 @@ impl HostedWavelet {
         if self.failed {
             return Err(Refusal::Unavailable);
         }
-        if let Some(applied_at) = resent(&self.log, &submission)? {
+        if let Some(applied_at) = resent(&self.log, &author, &submission)? {
             return Ok(self.answer_resend(ticket, applied_at));
         }
         if self.log.under_way() >= UNDER_WAY_MAX {
@@ -588,11 +588,11 @@ pub(crate) fn seal_of(record: &Record, signed: Encoded<SignedDelta>, applied_at:
 }
 
 /// Where a submission was applied, if it was before.
-pub(crate) fn resent(log: &Log, submission: &Submission) -> Result<Option<Version>, Refusal> {
-    match log.session(&submission.session) {
+pub(crate) fn resent(log: &Log, author: &ParticipantId, submission: &Submission) -> Result<Option<Version>, Refusal> {
+    match log.session(author, &submission.session) {
         Some(mark) if mark.sequence == submission.sequence => Ok(Some(mark.applied_at)),
         Some(mark) if mark.sequence > submission.sequence => log
-            .find(submission)
+            .find(author, submission)
             .map(|record| Some(record.applied_at()))
             .ok_or(Refusal::OutOfOrder),
         _ => Ok(None),

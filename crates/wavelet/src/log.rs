@@ -25,7 +25,10 @@ pub(crate) const KEPT_BYTES: usize = 4 * 1024 * 1024;
 /// Sessions and signed digests by which resends are recognised; the oldest go first.
 pub(crate) const MARKS_MAX: usize = 20_000;
 
-/// The last submission of a session.
+/// An editor: its user, and the name it has given itself. The name alone says nothing, others see it and may use it too.
+pub(crate) type Editor = (ParticipantId, Arc<str>);
+
+/// The last submission of an editor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionMark {
     pub(crate) sequence: u64,
@@ -61,7 +64,7 @@ pub(crate) struct Log {
     base_hash: Option<HistoryHash>,
     chain: HashedVersion,
     readers: Readers,
-    sessions: HashMap<Arc<str>, SessionMark>,
+    sessions: HashMap<Editor, SessionMark>,
     signed: HashMap<SignedDigest, SignedMark>,
     keeps_signed: Signed,
     astral: bool,
@@ -227,8 +230,8 @@ impl Log {
         self.entries.len() - self.index(self.shown.version()).unwrap_or(self.entries.len())
     }
 
-    pub(crate) fn session(&self, session: &str) -> Option<SessionMark> {
-        self.sessions.get(session).copied()
+    pub(crate) fn session(&self, author: &ParticipantId, session: &Arc<str>) -> Option<SessionMark> {
+        self.sessions.get(&(author.clone(), session.clone())).copied()
     }
 
     pub(crate) fn signed(&self, digest: &SignedDigest) -> Option<&SignedMark> {
@@ -268,13 +271,13 @@ impl Log {
         (self.chain.version == self.head.version()).then_some(&self.chain)
     }
 
-    /// The record of a submission, if it is in memory.
-    pub(crate) fn find(&self, submission: &Submission) -> Option<&Arc<Record>> {
+    /// The record of an author's submission, if it is in memory.
+    pub(crate) fn find(&self, author: &ParticipantId, submission: &Submission) -> Option<&Arc<Record>> {
         self.entries
             .iter()
             .rev()
             .map(|entry| &entry.record)
-            .find(|record| record.submission() == Some(submission))
+            .find(|record| record.submission() == Some(submission) && record.delta.author == *author)
     }
 
     pub(crate) fn records(&self, from: Version, to: Version) -> Option<Vec<Arc<Record>>> {
@@ -475,7 +478,7 @@ impl Log {
         match &record.origin {
             Origin::Local(Submission { session, sequence }) => {
                 self.sessions.insert(
-                    session.clone(),
+                    (record.delta.author.clone(), session.clone()),
                     SessionMark {
                         sequence: *sequence,
                         applied_at,

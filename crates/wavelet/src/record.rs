@@ -8,11 +8,11 @@ use billow_wire::{AppliedDelta, DecodeError, Encoded, Message as _};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-/// Identity of a user's submission on a wavelet: which editor, and its how-manieth. A resend keeps both (decision: two
+/// Identity of a user's submission on a wavelet, together with its author: which editor, and its how-manieth. A resend keeps both (decision: two
 /// equal edits from two devices both count, one edit sent twice counts once).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Submission {
-    /// Names the editor; random.
+    /// Names the editor; random, but seen by others, who may name theirs the same.
     pub session: Arc<str>,
     /// Counts from 1 within the session and wavelet.
     pub sequence: u64,

@@ -4,7 +4,6 @@
 //! make them, in the federation's encoding; everything else is a protobuf message beside it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use billow_model::{
     BlipMetadata, Delta, Document, DocumentId, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, Wavelet,
@@ -15,7 +14,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::access::Readers;
-use crate::log::{SessionMark, SignedMark};
+use crate::log::{Editor, SessionMark, SignedMark};
 use crate::record::{LoadError, SignedDigest, encode_ops};
 
 /// The persisted state of either machine.
@@ -24,7 +23,7 @@ pub(crate) struct Snapshot {
     pub(crate) wavelet: Wavelet,
     pub(crate) sealed: HashedVersion,
     pub(crate) readers: Readers,
-    pub(crate) sessions: HashMap<Arc<str>, SessionMark>,
+    pub(crate) sessions: HashMap<Editor, SessionMark>,
     pub(crate) signed: HashMap<SignedDigest, SignedMark>,
     pub(crate) astral: bool,
 }
@@ -87,6 +86,8 @@ struct SessionMessage {
     sequence: u64,
     #[prost(uint64, tag = "3")]
     applied_at: u64,
+    #[prost(string, tag = "4")]
+    author: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -195,7 +196,13 @@ fn read(name: WaveletName, bytes: &[u8]) -> Result<Snapshot, String> {
             hash: HistoryHash::from_bytes(&message.sealed_hash),
         },
         readers,
-        sessions: message.sessions.into_iter().map(read_session).collect(),
+        sessions: message
+            .sessions
+            .into_iter()
+            // Snapshots of before there was an author in it: nothing is known of these.
+            .filter(|session| !session.author.is_empty())
+            .map(read_session)
+            .collect::<Result<_, _>>()?,
         signed: message.signed.into_iter().map(read_signed).collect::<Result<_, _>>()?,
         astral: message.astral,
     })
@@ -235,22 +242,21 @@ fn write_metadata(metadata: &BlipMetadata) -> DocumentMessage {
     }
 }
 
-fn write_session((session, mark): (&Arc<str>, &SessionMark)) -> SessionMessage {
+fn write_session(((author, session), mark): (&Editor, &SessionMark)) -> SessionMessage {
     SessionMessage {
         session: session.to_string(),
         sequence: mark.sequence,
         applied_at: mark.applied_at.number(),
+        author: author.to_string(),
     }
 }
 
-fn read_session(message: SessionMessage) -> (Arc<str>, SessionMark) {
-    (
-        message.session.into(),
-        SessionMark {
-            sequence: message.sequence,
-            applied_at: Version::new(message.applied_at),
-        },
-    )
+fn read_session(message: SessionMessage) -> Result<(Editor, SessionMark), String> {
+    let mark = SessionMark {
+        sequence: message.sequence,
+        applied_at: Version::new(message.applied_at),
+    };
+    Ok(((address(&message.author)?, message.session.into()), mark))
 }
 
 fn write_signed((digest, mark): (&SignedDigest, &SignedMark)) -> SignedMessage {

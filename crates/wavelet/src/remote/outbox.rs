@@ -153,12 +153,12 @@ impl Outbox {
         }
     }
 
-    fn waiting(&mut self, submission: &Submission) -> Option<&mut Job> {
+    fn waiting(&mut self, author: &ParticipantId, submission: &Submission) -> Option<&mut Job> {
         let flight = self.flight.as_mut().map(|flight| &mut flight.job);
         flight
             .into_iter()
             .chain(&mut self.queue)
-            .find(|job| job.submission == *submission)
+            .find(|job| job.submission == *submission && job.author == *author)
     }
 }
 
@@ -167,10 +167,10 @@ impl RemoteWavelet {
         if self.failed {
             return Err(Refusal::Unavailable);
         }
-        if let Some(applied_at) = resent(&self.log, &job.submission)? {
+        if let Some(applied_at) = resent(&self.log, &job.author, &job.submission)? {
             return Ok(self.answer_resend(ticket, applied_at));
         }
-        if let Some(same) = self.outbox.waiting(&job.submission) {
+        if let Some(same) = self.outbox.waiting(&job.author, &job.submission) {
             same.tickets.push(ticket);
             return Ok(None);
         }

@@ -212,6 +212,52 @@ fn a_resend_is_answered_with_its_own_delta_and_two_equal_edits_count_twice() {
 }
 
 #[test]
+fn somebody_elses_session_name_gives_neither_their_delta_nor_takes_their_number() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@initech.lab"]);
+    host.submit(1, ("a", 1), "alice@initech.lab", 2, vec![insert("one", 0, 0)]);
+    host.drive();
+    for snapshot in [None, Some(false), Some(true)] {
+        if let Some(snapshot) = snapshot {
+            host.reload(snapshot);
+        }
+        let (version, text) = (host.machine.wavelet().version(), host.text());
+        let items = u32::try_from(text.len()).unwrap();
+        let sequence = 2 + u64::from(items);
+        host.submit(
+            2,
+            ("a", sequence),
+            "bob@initech.lab",
+            version.number(),
+            vec![insert("x", 0, items)],
+        );
+        assert!(matches!(host.answer(), Ok(Applied::Record(record)) if record.applied_at() == version));
+        host.submit(
+            3,
+            ("a", sequence),
+            "alice@initech.lab",
+            version.number(),
+            vec![insert("y", items, items)],
+        );
+        assert!(matches!(host.answer(), Ok(Applied::Record(record)) if record.applied_at() == version.plus(1)));
+        assert_eq!(host.text(), format!("x{text}y"));
+    }
+    let version = host.machine.wavelet().version().number();
+    let bob = address("bob@initech.lab");
+    host.submit(
+        4,
+        ("s", 2),
+        "alice@initech.lab",
+        version,
+        vec![WaveletOp::RemoveParticipant(bob.clone())],
+    );
+    host.drive();
+    host.submit(5, ("a", 1), "bob@initech.lab", version, vec![insert("z", 0, 9)]);
+    assert_eq!(host.answer(), Err(Refusal::OutOfOrder), "an old number of his own");
+    host.submit(6, ("s", 2), "bob@initech.lab", 0, vec![insert("z", 0, 9)]);
+    assert_eq!(host.answer(), Err(Refusal::NotParticipant(bob)));
+}
+
+#[test]
 fn a_wavelet_of_our_own_is_sealed_when_another_domain_joins_and_a_removed_domain_reads_no_further() {
     let mut host = Host::with(&["alice@initech.lab"]);
     let (alice, bob) = ("alice@initech.lab", address("bob@acme.lab"));

@@ -116,15 +116,18 @@ impl Remote {
     }
 
     fn bob_inserts(&mut self, sequence: u64, version: u64, op: WaveletOp) -> Vec<String> {
+        self.inserts("bob@acme.lab", sequence, version, op)
+    }
+
+    fn inserts(&mut self, author: &str, sequence: u64, version: u64, op: WaveletOp) -> Vec<String> {
         let submission = Submission {
             session: "b".into(),
             sequence,
         };
-        let author = address("bob@acme.lab");
         self.told(RemoteInput::Submit {
             ticket: sequence,
             submission,
-            author,
+            author: address(author),
             version: Version::new(version),
             ops: vec![op],
         })
@@ -528,6 +531,20 @@ fn its_effect_is_recognised_and_answered_once_it_is_durable() {
         ["answer 1: at 3"],
         "a resend"
     );
+}
+
+#[test]
+fn two_users_with_the_same_session_name_are_both_sent() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab", "carol@acme.lab"]);
+    host.drive();
+    let mut remote = Remote::following(&host);
+    assert_eq!(remote.bob_inserts(1, 3, insert("b", 0, 0)), ["submit 1"]);
+    let bobs = remote.sent();
+    assert_eq!(remote.inserts("carol@acme.lab", 1, 3, insert("c", 0, 0)), [""; 0]);
+    let refused = Err(SubmitFailure::Refused("no".to_owned()));
+    let out = remote.answered(1, refused);
+    assert_eq!(out.last().map(String::as_str), Some("submit 2"), "{out:?}");
+    assert_ne!(remote.sent().delta.author, bobs.delta.author);
 }
 
 #[test]
