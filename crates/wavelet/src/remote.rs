@@ -9,7 +9,7 @@
 //! count of operations, operations that do not apply) quarantines the wavelet: it stays readable, and takes nothing more.
 //!
 //! Bounds: [`PENDING_MAX`] deltas ahead of a gap (the farthest are dropped, their update refused; history brings them),
-//! one history request, [`QUEUE_MAX`] submissions (further ones are refused as unavailable).
+//! 4 MiB of deltas in order, one history request, [`QUEUE_MAX`] submissions (further ones are refused as unavailable).
 
 mod intake;
 mod outbox;

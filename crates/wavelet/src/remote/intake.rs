@@ -15,6 +15,9 @@ use crate::record::{Origin, Seal, StoredRecord};
 
 /// Updates that wait to be receipted; of more, the oldest are forgotten and the host sends them again.
 const UPDATES_MAX: usize = 256;
+/// Bytes of deltas that may wait in order, one after the other from where we are; what is beyond waits like deltas ahead
+/// of a gap.
+const IN_ORDER_BYTES: usize = 4 * 1024 * 1024;
 /// Versions are kept in doubles by some peers.
 const VERSION_MAX: u64 = 1 << 52;
 /// After this long without an answer a request is taken for lost, ms. The driver has shorter timeouts of its own.
@@ -298,26 +301,34 @@ impl RemoteWavelet {
 
     /// Drops the deltas farthest ahead of the gap; the history will bring them again.
     fn drop_farthest(&mut self) {
-        while self
-            .intake
-            .pending
-            .values()
-            .filter(|pending| pending.tag.is_some())
-            .count()
-            > PENDING_MAX
-        {
-            let farthest = self
-                .intake
-                .pending
-                .iter()
-                .rev()
-                .find(|(_, pending)| pending.tag.is_some());
-            let Some((version, tag)) = farthest.map(|(version, pending)| (*version, pending.tag)) else {
+        let Some(first) = self.first_ahead() else { return };
+        loop {
+            let ahead = self.intake.pending.range(first..);
+            let mut ahead = ahead.filter_map(|(version, pending)| Some((*version, pending.tag?)));
+            if ahead.clone().count() <= PENDING_MAX {
+                return;
+            }
+            let Some((version, tag)) = ahead.next_back() else {
                 return;
             };
             self.intake.pending.remove(&version);
-            self.refuse_update(tag, &UpdateRefusal::TooManyPending);
+            self.refuse_update(Some(tag), &UpdateRefusal::TooManyPending);
         }
+    }
+
+    /// The first delta that does not continue what we have and what waits before it, or for which there is no room.
+    fn first_ahead(&self) -> Option<Version> {
+        let head = self.log.head().version();
+        let (mut next, mut room) = (head, IN_ORDER_BYTES);
+        let in_order = |(version, pending): &(&Version, &Pending)| {
+            let bytes = pending.applied.bytes().len();
+            let fits = **version == next && bytes <= room;
+            room = room.saturating_sub(bytes);
+            next = pending.applied.resulting();
+            fits
+        };
+        let mut waiting = self.intake.pending.range(head..).skip_while(in_order);
+        waiting.next().map(|(version, _)| *version)
     }
 
     fn refuse_update(&mut self, tag: Option<u64>, reason: &UpdateRefusal) {

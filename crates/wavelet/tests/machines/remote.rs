@@ -465,6 +465,16 @@ fn too_many_deltas_ahead_of_a_gap_are_refused() {
 }
 
 #[test]
+fn many_deltas_in_order_are_taken_in_one_update() {
+    let host = host(200);
+    let all = deltas(&host);
+    let mut remote = Remote::new();
+    assert_eq!(remote.update(all[..150].to_vec()), ["receipt 1"], "from the start");
+    assert_eq!(remote.update(all[150..].to_vec()), ["receipt 2"], "from where we are");
+    assert_eq!(remote.machine.sealed(), *host.machine.sealed());
+}
+
+#[test]
 fn a_submission_is_sent_again_as_the_same_bytes_until_the_host_has_answered() {
     let host = host(1);
     let mut remote = Remote::following(&host);
