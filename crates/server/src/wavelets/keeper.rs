@@ -155,9 +155,8 @@ impl Keeper {
             CaretSource::Subscriber(_) => None,
             CaretSource::Peer(domain) => Some(domain),
         };
-        // As the host we hear of a peer's own users only; from the host we hear of everybody.
         let hosted = self.shared.hosts(&self.name);
-        let liar = by_peer.is_some_and(|domain| hosted && caret.address.domain() != *domain);
+        let liar = !from.may_tell_of(&caret.address, &self.shared.domain, hosted);
         if liar || !access::may_read(wavelet.participants(), &caret.address) {
             self.shared.metrics.count("refused", "caret");
             return;

@@ -52,6 +52,19 @@ pub enum CaretSource {
     Peer(Domain),
 }
 
+impl CaretSource {
+    /// Whether it may tell of this user's carets, on a wavelet that we host or not.
+    ///
+    /// As the host we hear of a peer's own users only. From the host we hear of everybody, but of our own users from nobody.
+    pub(super) fn may_tell_of(&self, user: &ParticipantId, ours: &Domain, hosted: bool) -> bool {
+        match self {
+            Self::Subscriber(_) => true,
+            Self::Peer(domain) if hosted => user.domain() == *domain,
+            Self::Peer(_) => user.domain() != *ours,
+        }
+    }
+}
+
 /// An open wavelet. Ends when it is dropped, when its user is removed, or when it is not read for too long
 /// (the channel then closes, and the user opens it anew).
 #[derive(Debug)]
@@ -129,5 +142,28 @@ impl Subscribers {
     /// Ends all.
     pub(super) fn end(&mut self) {
         self.list.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_tells_of_our_users_carets() {
+        let ours: Domain = "acme.lab".parse().unwrap();
+        let tells =
+            |source: &CaretSource, user: &str, hosted| source.may_tell_of(&user.parse().unwrap(), &ours, hosted);
+        let host = CaretSource::Peer("initech.lab".parse().unwrap());
+        assert!(tells(&host, "alice@initech.lab", false));
+        assert!(tells(&host, "carol@hooli.lab", false));
+        assert!(!tells(&host, "bob@acme.lab", false));
+        let remote = CaretSource::Peer("initech.lab".parse().unwrap());
+        assert!(tells(&remote, "alice@initech.lab", true));
+        assert!(!tells(&remote, "carol@hooli.lab", true));
+        assert!(!tells(&remote, "bob@acme.lab", true));
+        assert!(tells(&CaretSource::Subscriber(1), "bob@acme.lab", true));
     }
 }
