@@ -213,9 +213,10 @@ impl Inbox {
             match next_changes(&mut changes).await {
                 Some(changed) => {
                     for (name, people) in changed {
-                        match name.wavelet().user_data_address() {
-                            Some(address) => self.read_state_changed(&name, &address).await,
-                            None => self.wavelet_changed(&name, &people).await,
+                        if !name.wavelet().is_user_data() {
+                            self.wavelet_changed(&name, &people).await;
+                        } else if let Some(user) = whose_user_data(&name) {
+                            self.read_state_changed(&name, user).await;
                         }
                     }
                 }
@@ -280,10 +281,7 @@ impl Inbox {
     }
 
     /// A user has read something.
-    async fn read_state_changed(&self, user_data: &WaveletName, address: &str) {
-        let Ok(user) = address.parse::<ParticipantId>() else {
-            return;
-        };
+    async fn read_state_changed(&self, user_data: &WaveletName, user: ParticipantId) {
         if !self.shared.people().contains_key(&user) {
             return;
         }
@@ -591,13 +589,19 @@ async fn next_changes(
     }
 }
 
-/// A wave's row is that of its root conversation.
+/// A wave's row is that of its root conversation, at the wave's own domain: any domain may host a `conv+root` in it.
 fn is_row(name: &WaveletName) -> bool {
-    name.wavelet().is_conversation_root()
+    name.wavelet().is_conversation_root() && name.host() == name.wave().domain()
 }
 
 fn read_document() -> DocumentId {
     DocumentId::new("m/read").expect("this is an id")
+}
+
+/// Whose user data this is; `None` where it is not where that user's data is.
+fn whose_user_data(name: &WaveletName) -> Option<ParticipantId> {
+    let user = name.wavelet().user_data_address()?.parse().ok()?;
+    (user_data_name(&user, name).as_ref() == Some(name)).then_some(user)
 }
 
 /// The wavelet of what a user has read in a wave: in the wave, hosted at the user's domain.
@@ -648,5 +652,34 @@ fn row(name: &WaveletName, summary: &Summary, read: &ReadState, waiting_for: &[S
         last_modified: summary.last_modified,
         last_author: summary.last_author.clone(),
         waiting_for: waiting_for.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use super::*;
+
+    fn name(text: &str) -> WaveletName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn another_domains_root_conversation_in_a_wave_is_not_its_row() {
+        assert!(is_row(&name("initech.lab/w+a/~/conv+root")));
+        assert!(!is_row(&name("initech.lab/w+a/evil.lab/conv+root")));
+        assert!(!is_row(&name("initech.lab/w+a/~/conv+other")));
+    }
+
+    #[test]
+    fn user_data_is_at_the_users_domain() {
+        let alice: ParticipantId = "alice@initech.lab".parse().unwrap();
+        let wave = name("hooli.lab/w+a/~/conv+root");
+        let own = user_data_name(&alice, &wave).unwrap();
+        assert_eq!(whose_user_data(&own), Some(alice));
+        let id = own.wavelet().id();
+        assert_eq!(whose_user_data(&name(&format!("hooli.lab/w+a/evil.lab/{id}"))), None);
+        assert_eq!(whose_user_data(&name("hooli.lab/w+a/initech.lab/user+")), None);
     }
 }

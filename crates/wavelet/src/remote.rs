@@ -268,6 +268,9 @@ pub enum UpdateRefusal {
     /// No user of ours takes part in this wavelet, and no verified delta adds one.
     #[error("no local participant")]
     NoLocalParticipant,
+    /// It is of what a user has read and the like, which no server tells another.
+    #[error("user data is private")]
+    UserData,
     /// Too many deltas wait for a gap to be closed.
     #[error("too many deltas out of order")]
     TooManyPending,

@@ -406,7 +406,7 @@ fn submit_error(refusal: &Refusal, name: &WaveletName) -> FederationError {
 fn update_error(refusal: &UpdateRefusal) -> FederationError {
     let code = match refusal {
         UpdateRefusal::BadSignature(_) | UpdateRefusal::Contradiction(_) => Code::BadRequest,
-        UpdateRefusal::NoLocalParticipant => Code::ItemNotFound,
+        UpdateRefusal::NoLocalParticipant | UpdateRefusal::UserData => Code::ItemNotFound,
         UpdateRefusal::UnknownSigner(_) | UpdateRefusal::Quarantined => Code::InternalServerError,
         UpdateRefusal::TooManyPending | UpdateRefusal::Unavailable => Code::ResourceConstraint,
     };

@@ -110,6 +110,7 @@ fn answer_update(keeper: &mut Keeper, tag: u64, outcome: Result<(), UpdateRefusa
             UpdateRefusal::BadSignature(_) => "signature",
             UpdateRefusal::UnknownSigner(_) => "unknown signer",
             UpdateRefusal::NoLocalParticipant => "no local participant",
+            UpdateRefusal::UserData => "user data",
             UpdateRefusal::TooManyPending => "out of order",
             UpdateRefusal::Contradiction(_) => "contradiction",
             UpdateRefusal::Quarantined => "quarantined",

@@ -111,6 +111,8 @@ impl RemoteWavelet {
             Some(UpdateRefusal::Unavailable)
         } else if self.quarantined {
             Some(UpdateRefusal::Quarantined)
+        } else if self.log.head().name().wavelet().is_user_data() {
+            Some(UpdateRefusal::UserData)
         } else if deltas.iter().any(|delta| delta.resulting().number() > VERSION_MAX) {
             Some(UpdateRefusal::Contradiction("a version beyond 2^52".to_owned()))
         } else if deltas.iter().any(|delta| delta.operations_applied == 0) {

@@ -1,6 +1,6 @@
 //! The remote wavelet alone; what the host says comes from a hosted wavelet.
 
-use billow_model::{Timestamp, Version, WaveletOp};
+use billow_model::{Timestamp, Version, WaveletName, WaveletOp};
 use billow_signing::{Verifier, VerifyError};
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::{Contradiction, HostState, Outgoing, SubmitFailure, UpdateRefusal, Verification};
@@ -231,6 +231,19 @@ fn a_wavelet_without_a_user_of_ours_is_not_taken_in() {
     let mut remote = Remote::new();
     assert_eq!(remote.update(deltas(&host)), ["refuse 1: no local participant"]);
     assert!(!remote.machine.is_admitted() && remote.records.is_empty() && remote.machine.deadline().is_none());
+}
+
+#[test]
+fn user_data_is_taken_from_nobody() {
+    let name: WaveletName = "initech.lab/w+pair/~/user+bob@acme.lab".parse().unwrap();
+    let mut remote = Remote::new();
+    remote.machine = RemoteWavelet::new(name.clone(), local(1), 1);
+    let (deltas, commit) = (vec![], None);
+    let update = FromHost::check(&domain(DOMAINS[0]), WaveletUpdate { name, deltas, commit }).unwrap();
+    assert_eq!(
+        remote.told(RemoteInput::Update { tag: 1, update }),
+        ["refuse 1: user data is private"]
+    );
 }
 
 #[test]
