@@ -12,7 +12,7 @@ use billow_xmpp::{Element, Iq, IqKind, Jid};
 use crate::ids::Ids;
 use crate::ns;
 
-/// How long an answer to disco#items is waited for before the usual addresses are tried.
+/// How long an answer to disco#items is waited for before its answer about itself must do.
 pub const ITEMS_TIMEOUT_MS: i64 = 10_000;
 /// How long an answer to disco#info is waited for.
 pub const INFO_TIMEOUT_MS: i64 = 20_000;
@@ -32,8 +32,6 @@ pub struct Service {
     pub jid: Jid,
     /// What it runs.
     pub software: Software,
-    /// It was not named by the domain but guessed (`wave.` before the domain): its stream must prove the domain's own certificate (T-09).
-    pub guessed: bool,
 }
 
 /// What a wave service runs.
@@ -136,15 +134,12 @@ struct Running {
     /// Whether the items have come or were given up.
     items_done: bool,
     candidates: Vec<Candidate>,
-    /// Whether `wave.` + domain is already among the candidates as the last resort.
-    guessed: bool,
     reason: String,
 }
 
 #[derive(Debug)]
 struct Candidate {
     jid: Jid,
-    guessed: bool,
     answer: Answer,
 }
 
@@ -285,7 +280,6 @@ impl Discovery {
             patience: Some(later(now, ITEMS_TIMEOUT_MS)),
             items_done: false,
             candidates: Vec::new(),
-            guessed: false,
             reason: "no answer".into(),
         };
         let entry = self.entries.entry(domain.clone()).or_insert(Entry {
@@ -293,7 +287,7 @@ impl Discovery {
             search: Search::Idle,
         });
         entry.search = Search::Running(running);
-        self.candidate(now, &domain, jid, false);
+        self.candidate(now, &domain, jid);
     }
 
     fn ask(&mut self, domain: &Domain, to: Jid, items: bool) {
@@ -322,17 +316,16 @@ impl Discovery {
     }
 
     /// Asks an address what it is, unless it is our own, was asked already, or too many were.
-    fn candidate(&mut self, now: Timestamp, domain: &Domain, jid: Jid, guessed: bool) {
+    fn candidate(&mut self, now: Timestamp, domain: &Domain, jid: Jid) {
         let Some(running) = self.entries.get_mut(domain).and_then(Entry::running) else {
             return;
         };
         let known = running.candidates.iter().any(|candidate| candidate.jid == jid);
-        if known || jid == self.own || running.candidates.len() >= MAX_CANDIDATES + usize::from(guessed) {
+        if known || jid == self.own || running.candidates.len() >= MAX_CANDIDATES {
             return;
         }
         running.candidates.push(Candidate {
             jid: jid.clone(),
-            guessed,
             answer: Answer::Waiting {
                 by: later(now, INFO_TIMEOUT_MS),
             },
@@ -366,7 +359,7 @@ impl Discovery {
                 let mut items = disco::parse_items(payload).unwrap_or_default();
                 items.sort_by(|a, b| a.as_str().cmp(b.as_str()));
                 for item in items {
-                    self.candidate(now, &asked.domain, item, false);
+                    self.candidate(now, &asked.domain, item);
                 }
             }
             _ => {}
@@ -399,15 +392,12 @@ impl Discovery {
             // Too late, but asked for.
             Search::Failed { .. } => {
                 if let Some(software) = software {
-                    let guessed =
-                        Some(&asked.to) != jid_of(&asked.domain).as_ref() && asked.to.as_str().starts_with("wave.");
                     self.found(
                         now,
                         &asked.domain,
                         Service {
                             jid: asked.to.clone(),
                             software,
-                            guessed,
                         },
                     );
                 }
@@ -462,7 +452,6 @@ impl Discovery {
                     let service = Service {
                         jid: candidate.jid.clone(),
                         software,
-                        guessed: candidate.guessed,
                     };
                     return self.found(now, domain, service);
                 }
@@ -477,13 +466,6 @@ impl Discovery {
         }
         if !running.items_done {
             return;
-        }
-        if !running.guessed {
-            running.guessed = true;
-            if let Some(jid) = guess(domain) {
-                self.candidate(now, domain, jid, true);
-                return self.settle(now, domain);
-            }
         }
         let waiting = |candidate: &Candidate| matches!(candidate.answer, Answer::Waiting { .. });
         if !running.candidates.iter().any(waiting) {
@@ -537,15 +519,6 @@ fn later(now: Timestamp, milliseconds: i64) -> Timestamp {
 /// for the DNS, or look like the encoding of something that they do not decode to.
 fn jid_of(domain: &Domain) -> Option<Jid> {
     Jid::new(domain.as_str()).ok()
-}
-
-/// `wave.` before the domain; not below a top-level domain, whose `wave.` may be anybody's.
-fn guess(domain: &Domain) -> Option<Jid> {
-    domain
-        .as_str()
-        .contains('.')
-        .then(|| Jid::new(&format!("wave.{domain}")).ok())
-        .flatten()
 }
 
 /// What a service announces; `None` if it is no wave service. Either sign counts: the feature or the identity (B-084).

@@ -73,10 +73,10 @@ impl Driver {
         self.tell(Input::Tick)
     }
 
-    fn found(&mut self) -> (String, Software, bool) {
+    fn found(&mut self) -> (String, Software) {
         assert_eq!(self.results.len(), 1, "{:?}", self.results);
         match self.results.remove(0) {
-            Output::Found { service, .. } => (service.jid.to_string(), service.software, service.guessed),
+            Output::Found { service, .. } => (service.jid.to_string(), service.software),
             other => panic!("{other:?}"),
         }
     }
@@ -107,7 +107,7 @@ fn a_billow_server_is_found_with_one_question_each_way() {
     );
     let own = own_info("A Billow");
     driver.tell(Input::Answer(asked[1].result(Some(own.to_element()))));
-    assert_eq!(driver.found(), ("acme.lab".into(), BILLOW, false));
+    assert_eq!(driver.found(), ("acme.lab".into(), BILLOW));
     assert_eq!(
         driver.items(&asked[0], &["x.acme.lab"]),
         Vec::new(),
@@ -116,7 +116,7 @@ fn a_billow_server_is_found_with_one_question_each_way() {
     assert_eq!(driver.discovery.deadline(), None);
     // Known from now on.
     assert_eq!(driver.find("acme.lab"), Vec::new());
-    assert_eq!(driver.found(), ("acme.lab".into(), BILLOW, false));
+    assert_eq!(driver.found(), ("acme.lab".into(), BILLOW));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_component_is_found_among_the_items_of_its_domain() {
     driver.info(&infos[1], &[ns::WAVE]);
     assert_eq!(driver.results, Vec::new(), "those before it in order come first");
     driver.error(&infos[0]);
-    assert_eq!(driver.found(), ("wave.beta.lab".into(), Software::Legacy, false));
+    assert_eq!(driver.found(), ("wave.beta.lab".into(), Software::Legacy));
 }
 
 #[test]
@@ -172,56 +172,43 @@ fn b_084_the_feature_or_the_identity_is_enough() {
 }
 
 #[test]
-fn b_083_a_silent_domain_is_guessed_after_10_seconds_and_may_still_answer() {
+fn b_083_a_silent_domain_is_given_up_in_time_and_may_still_answer() {
     let mut driver = Driver::new();
     let asked = driver.find("acme.lab");
-    let guess = driver.wait();
+    assert_eq!(driver.wait(), Vec::new());
     assert_eq!(driver.now.0 - NOW.0, ITEMS_TIMEOUT_MS);
-    assert_eq!(
-        guess.iter().map(|iq| iq.to.as_str()).collect::<Vec<_>>(),
-        ["wave.acme.lab"]
-    );
     while driver.discovery.deadline().is_some() {
         driver.wait();
     }
+    assert_eq!(driver.now.0 - NOW.0, INFO_TIMEOUT_MS);
     let (_, retry_at) = driver.failed();
     assert_eq!(retry_at.0 - driver.now.0, FAILED_MS);
     assert_eq!(driver.find("acme.lab"), Vec::new(), "a failure is remembered");
     driver.failed();
-    // Late, but asked for.
-    driver.info(&asked[1], &[ns::WAVE]);
-    assert_eq!(driver.found().0, "acme.lab");
-    // Late, and not asked for: somebody else's id, somebody else's answer.
+    // Late, and from somebody else.
     let stranger = Iq {
         from: jid("evil.lab"),
-        ..guess[0].result(Some(own_info("").to_element()))
+        ..asked[1].result(Some(own_info("").to_element()))
     };
     assert!(!driver.discovery.asked(&stranger));
     driver.tell(Input::Answer(stranger));
-    assert_eq!(
-        driver.discovery.service(&domain("acme.lab")).unwrap().jid,
-        jid("acme.lab")
-    );
+    assert_eq!(driver.discovery.service(&domain("acme.lab")), None);
+    // Late, but asked for.
+    driver.info(&asked[1], &[ns::WAVE]);
+    assert_eq!(driver.found().0, "acme.lab");
 }
 
 #[test]
-fn the_guess_is_the_last_resort_and_marked() {
-    let mut driver = Driver::new();
-    let asked = driver.find("acme.lab");
-    driver.error(&asked[0]);
-    let guess = driver.error(&asked[1]);
-    assert_eq!(guess[0].to, jid("wave.acme.lab"));
-    driver.info(&guess[0], &[ns::WAVE]);
-    assert_eq!(driver.found(), ("wave.acme.lab".into(), Software::Legacy, true));
-}
-
-#[test]
-fn b_087_nothing_is_guessed_below_a_top_level_domain() {
-    let mut driver = Driver::new();
-    let asked = driver.find("localhost");
-    driver.error(&asked[0]);
-    assert_eq!(driver.error(&asked[1]), Vec::new());
-    assert!(driver.failed().0.contains("nobody"));
+fn t_09_whoever_has_the_usual_name_below_a_domain_does_not_speak_for_it() {
+    for name in ["acme.lab", "localhost"] {
+        let mut driver = Driver::new();
+        let asked = driver.find(name);
+        assert_eq!(driver.error(&asked[0]), Vec::new());
+        assert_eq!(driver.error(&asked[1]), Vec::new(), "nobody else is asked");
+        assert!(driver.failed().0.contains("nobody"));
+        let usual = jid(&format!("wave.{name}"));
+        assert!(!driver.discovery.speaks_for(&usual, &domain(name)));
+    }
 }
 
 #[test]
@@ -288,20 +275,11 @@ fn a_failure_is_forgotten_when_the_domain_speaks_or_after_five_minutes() {
         host: "acme.lab".into(),
         reason: "connection refused".into(),
     });
-    // The guess is another host.
-    driver.tell(Input::Unreachable {
-        host: "wave.acme.lab".into(),
-        reason: "no such name".into(),
-    });
-    assert_eq!(driver.failed().0, "no such name");
+    assert_eq!(driver.failed().0, "connection refused");
     assert_eq!(driver.tell(Input::Heard(domain("other.lab"))), Vec::new());
     assert_eq!(driver.tell(Input::Heard(domain("acme.lab"))).len(), 2);
     driver.tell(Input::Unreachable {
         host: "acme.lab".into(),
-        reason: "x".into(),
-    });
-    driver.tell(Input::Unreachable {
-        host: "wave.acme.lab".into(),
         reason: "x".into(),
     });
     driver.failed();

@@ -93,7 +93,6 @@ impl Driver {
         Service {
             jid: jid("acme.lab"),
             software: self.software,
-            guessed: false,
         }
     }
 
@@ -634,7 +633,6 @@ fn deltas_that_cannot_be_read_now_are_asked_for_again_later() {
     let service = Service {
         jid: jid("acme.lab"),
         software: BILLOW,
-        guessed: false,
     };
     host.handle(NOW, Input::Service(service));
     let sealed = Input::Resume {

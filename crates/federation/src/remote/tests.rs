@@ -80,7 +80,6 @@ impl Driver {
                     let service = Service {
                         jid: jid("initech.lab"),
                         software: Software::Legacy,
-                        guessed: false,
                     };
                     self.remote.handle(self.now, Input::Service(service));
                 }
