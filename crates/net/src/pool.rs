@@ -35,6 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const PROVEN: Duration = Duration::from_secs(10);
 /// A pair that nobody wanted for so long is given up.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
+/// The same for one that was never up: names are cheap, and each has its place among [`PAIRS`].
+const NEVER_UP_FORGOTTEN: Duration = Duration::from_secs(600);
 /// How long the streams may take to say good-bye.
 const STOPPING: Duration = Duration::from_secs(5);
 
@@ -260,10 +262,11 @@ impl Shared {
     }
 
     /// Forgets a pair that nobody has wanted for long. Whether it is forgotten.
-    fn forget(&self, pair: &Arc<Pair>) -> bool {
+    fn forget(&self, pair: &Arc<Pair>, was_up: bool) -> bool {
         let mut pairs = self.pairs.lock().expect("nothing panics while it holds the pairs");
         let queue = pair.queue();
-        let forgotten = queue.waiting.is_empty() && queue.wanted.is_none_or(|wanted| wanted.elapsed() >= FORGOTTEN);
+        let unwanted = queue.wanted.map(|wanted| wanted.elapsed());
+        let forgotten = queue.waiting.is_empty() && is_forgotten(unwanted, was_up);
         if forgotten {
             pairs.remove(&(pair.local.clone(), pair.peer.clone()));
         }
@@ -333,9 +336,11 @@ impl Pair {
 /// Keeps the stream of a pair up for as long as somebody wants it.
 async fn keep(net: Arc<Shared>, pair: Arc<Pair>) {
     let mut failures = 0;
+    let mut was_up = false;
     loop {
         let (reason, lived) = stream(&net, &pair).await;
-        if *net.stop.borrow() || net.forget(&pair) {
+        was_up |= !lived.is_zero();
+        if *net.stop.borrow() || net.forget(&pair, was_up) {
             return;
         }
         failures = if lived >= PROVEN { 0 } else { failures + 1 };
@@ -372,6 +377,12 @@ async fn wait(net: &Shared, pair: &Pair, until: Instant, reason: &str) {
             return;
         }
     }
+}
+
+/// Whether a pair that nobody has wanted for so long is given up.
+fn is_forgotten(unwanted: Option<Duration>, was_up: bool) -> bool {
+    let bound = if was_up { FORGOTTEN } else { NEVER_UP_FORGOTTEN };
+    unwanted.is_none_or(|unwanted| unwanted >= bound)
 }
 
 /// The pause after so many failures: drawn from below a bound that doubles, but not so short that it would be none.
@@ -458,6 +469,15 @@ async fn feed(net: &Shared, pair: &Pair, driver: &mut Driver<'_, Outgoing>) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_that_was_never_up_is_forgotten_first() {
+        let unwanted = |minutes: u64| Some(Duration::from_secs(minutes * 60));
+        assert!(!is_forgotten(unwanted(9), false));
+        assert!(is_forgotten(unwanted(10), false));
+        assert!(!is_forgotten(unwanted(23 * 60), true));
+        assert!(is_forgotten(unwanted(24 * 60), true));
+    }
 
     #[test]
     fn pauses_double_up_to_the_cap_and_are_never_none() {
