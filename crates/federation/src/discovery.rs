@@ -22,6 +22,12 @@ pub const FOUND_MS: i64 = 2 * 3_600_000;
 pub const FAILED_MS: i64 = 5 * 60_000;
 /// Most addresses that are asked what they are.
 const MAX_CANDIDATES: usize = 10;
+/// Most domains that one peer may have us look for in vain by speaking for them.
+const CLAIMS_OF_PEER: usize = 10;
+/// Most such domains of all peers.
+const CLAIMS: usize = 200;
+/// Most domains that one peer has truly spoken for before we asked for them.
+const TRUE_CLAIMS_OF_PEER: usize = 1_000;
 /// Most questions whose late answers are still recognised.
 const MAX_ASKED: usize = 1_000;
 
@@ -61,6 +67,14 @@ impl Software {
 pub enum Input {
     /// Somebody wants the service of a domain. Answered by [`Output::Found`] or [`Output::Failed`], at once if it is known.
     Find(Domain),
+    /// An authenticated peer spoke for a domain, and it is not known that it may. It is looked for like any other, but a
+    /// peer has only so many names looked for that lead nowhere.
+    Claimed {
+        /// Spoken for.
+        domain: Domain,
+        /// The XMPP domain that spoke.
+        by: String,
+    },
     /// An iq of type result or error. Those that are no answer to discovery are ignored (see [`Discovery::asked`]).
     Answer(Iq),
     /// No stanza gets to this XMPP domain now, so no answer will come from it.
@@ -112,6 +126,8 @@ pub struct Discovery {
 
 #[derive(Debug)]
 struct Entry {
+    /// The peer that spoke for it, if nobody of ours has wanted it.
+    claimed_by: Option<String>,
     /// The last success; still used while it is looked for again.
     service: Option<(Service, Timestamp)>,
     search: Search,
@@ -174,7 +190,13 @@ impl Discovery {
     /// Tells the machine something.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         match input {
-            Input::Find(domain) => self.find(now, domain),
+            Input::Find(domain) => {
+                if let Some(entry) = self.entries.get_mut(&domain) {
+                    entry.claimed_by = None;
+                }
+                self.find(now, domain);
+            }
+            Input::Claimed { domain, by } => self.claimed(now, domain, by),
             Input::Answer(iq) => self.answered(now, &iq),
             Input::Heard(domain) => {
                 if let Some(entry) = self.entries.get(&domain)
@@ -270,6 +292,30 @@ impl Discovery {
         }
     }
 
+    /// Looks for a domain that a peer has spoken for, within bounds.
+    fn claimed(&mut self, now: Timestamp, domain: Domain, by: String) {
+        if self.entries.contains_key(&domain) {
+            return self.find(now, domain);
+        }
+        self.entries.retain(|_, entry| !entry.is_vain(now));
+        let (mut right, mut open, mut open_of_all) = (0, 0, 0);
+        for entry in self.entries.values() {
+            let Some(peer) = &entry.claimed_by else { continue };
+            let proved = entry.is_proved();
+            open_of_all += usize::from(!proved);
+            if *peer == by {
+                *(if proved { &mut right } else { &mut open }) += 1;
+            }
+        }
+        if right >= TRUE_CLAIMS_OF_PEER || open >= CLAIMS_OF_PEER || open_of_all >= CLAIMS {
+            return;
+        }
+        self.start(now, domain.clone());
+        if let Some(entry) = self.entries.get_mut(&domain) {
+            entry.claimed_by = Some(by);
+        }
+    }
+
     /// Asks the domain for its items and, at the same time, what it is itself.
     fn start(&mut self, now: Timestamp, domain: Domain) {
         let Some(jid) = jid_of(&domain) else {
@@ -283,6 +329,7 @@ impl Discovery {
             reason: "no answer".into(),
         };
         let entry = self.entries.entry(domain.clone()).or_insert(Entry {
+            claimed_by: None,
             service: None,
             search: Search::Idle,
         });
@@ -503,6 +550,22 @@ impl Discovery {
 }
 
 impl Entry {
+    /// Whether the peer that spoke for the domain is its service.
+    fn is_proved(&self) -> bool {
+        let service = self.service.as_ref().map(|(service, _)| service.jid.domain().as_str());
+        self.claimed_by.is_some() && service == self.claimed_by.as_deref()
+    }
+
+    /// Whether only a peer's claim is the reason of it, which was not right and may be made anew.
+    fn is_vain(&self, now: Timestamp) -> bool {
+        let over = match (&self.search, &self.service) {
+            (Search::Running(_), _) => false,
+            (Search::Failed { retry_at, .. }, _) => *retry_at <= now,
+            (Search::Idle, service) => service.as_ref().is_none_or(|(_, until)| *until < now),
+        };
+        over && self.claimed_by.is_some() && !self.is_proved()
+    }
+
     fn running(&mut self) -> Option<&mut Running> {
         match &mut self.search {
             Search::Running(running) => Some(running),

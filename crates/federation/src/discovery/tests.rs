@@ -302,3 +302,55 @@ fn a_domain_that_is_no_address_has_no_service() {
         assert!(!driver.discovery.speaks_for(&jid("acme.lab"), &domain(name)));
     }
 }
+
+#[test]
+fn a_peer_has_only_so_many_names_looked_for() {
+    let mut driver = Driver::new();
+    let claim = |driver: &mut Driver, name: &str, by: &str| {
+        driver.tell(Input::Claimed {
+            domain: domain(name),
+            by: by.into(),
+        })
+    };
+    let asked: usize = (0..1_000)
+        .map(|n| claim(&mut driver, &format!("n{n}.lab"), "evil.lab").len())
+        .sum();
+    assert_eq!(asked, 2 * CLAIMS_OF_PEER);
+    assert_eq!(driver.discovery.entries.len(), CLAIMS_OF_PEER);
+    // Nobody else has less for it, and what turns out to be right does not count.
+    for n in 0..2 * CLAIMS_OF_PEER {
+        let asked = claim(&mut driver, &format!("d{n}.lab"), "hub.lab");
+        let infos = driver.items(&asked[0], &["hub.lab"]);
+        driver.error(&asked[1]);
+        driver.info(&infos[0], &[ns::WAVE]);
+        assert_eq!(driver.found().0, "hub.lab");
+    }
+    // What we want ourselves is always looked for, and then it counts no more.
+    assert_eq!(driver.find("n500.lab").len(), 2);
+    assert_eq!(driver.find("n0.lab"), Vec::new(), "under way");
+    assert_eq!(claim(&mut driver, "n501.lab", "evil.lab").len(), 2);
+    assert_eq!(claim(&mut driver, "n502.lab", "evil.lab"), Vec::new());
+    // Failures are forgotten in time.
+    while driver.discovery.deadline().is_some() {
+        driver.wait();
+    }
+    driver.now = Timestamp(driver.now.0 + FAILED_MS);
+    assert_eq!(claim(&mut driver, "n503.lab", "evil.lab").len(), 2);
+    assert_eq!(driver.discovery.entries.len(), 2 * CLAIMS_OF_PEER + 3);
+}
+
+#[test]
+fn many_peers_together_have_only_so_many_names_looked_for() {
+    let mut driver = Driver::new();
+    let asked: usize = (0..1_000)
+        .map(|n| {
+            driver
+                .tell(Input::Claimed {
+                    domain: domain(&format!("n{n}.lab")),
+                    by: format!("p{n}.evil.lab"),
+                })
+                .len()
+        })
+        .sum();
+    assert_eq!(asked, 2 * CLAIMS);
+}

@@ -8,7 +8,7 @@ use billow_federation::host::{self, Host, SealedDelta};
 use billow_federation::remote::{self, Failure, Remote, Response};
 use billow_federation::{Ids, inbound};
 use billow_model::{Domain, Timestamp, Version, WaveletName};
-use billow_net::{NetEvent, NetHandle, SendError};
+use billow_net::{BounceReason, NetEvent, NetHandle, SendError};
 use billow_store::Cursor;
 use billow_wavelet::remote::SubmitFailure;
 use billow_wire::exchange::{HistoryRequest, SignerRequest, SubmitRequest, SubmitResponse};
@@ -365,7 +365,7 @@ impl Driver {
             }
             NetEvent::Bounced {
                 peer, stanza, reason, ..
-            } => self.bounced(&peer, &stanza, &reason.to_string()),
+            } => self.bounced(&peer, &stanza, &reason),
         }
         Ok(())
     }
@@ -410,11 +410,12 @@ impl Driver {
     }
 
     /// A stanza of ours came back from our own net.
-    fn bounced(&mut self, peer: &billow_xmpp::Domain, stanza: &Element, reason: &str) {
+    fn bounced(&mut self, peer: &billow_xmpp::Domain, stanza: &Element, bounce: &BounceReason) {
+        let reason = bounce.to_string();
         match Stanza::parse(stanza) {
             Ok(Stanza::Message(message)) => {
                 let Some(id) = message.id else { return };
-                let error = StanzaError::new(Condition::RemoteServerTimeout, reason.to_owned());
+                let error = StanzaError::new(bounce_condition(bounce), reason);
                 self.tell_hosts_at(
                     &message.to,
                     &host::Input::Bounced {
@@ -425,7 +426,7 @@ impl Driver {
                 );
             }
             Ok(Stanza::Iq(iq)) if matches!(iq.kind, IqKind::Get(_) | IqKind::Set(_)) => {
-                self.unreachable(peer, reason, Timestamp(clock::now().0.saturating_add(1_000)));
+                self.unreachable(peer, &reason, Timestamp(clock::now().0.saturating_add(1_000)));
             }
             // Answers that do not get through: the asker asks again.
             Ok(_) | Err(_) => {}
@@ -436,8 +437,11 @@ impl Driver {
         match inbound::read(peer, element, self) {
             inbound::Inbound::Updates(updates) => {
                 if let Some(domain) = &updates.undiscovered {
-                    self.discovery
-                        .handle(clock::now(), discovery::Input::Find(domain.clone()));
+                    let claimed = discovery::Input::Claimed {
+                        domain: domain.clone(),
+                        by: peer.as_str().to_owned(),
+                    };
+                    self.discovery.handle(clock::now(), claimed);
                 }
                 self.serve.updates(updates).await;
             }
@@ -698,7 +702,7 @@ impl Driver {
             return Ok(());
         };
         if let Err(SendError { stanza, reason }) = self.net.send(&self.local, &peer, stanza) {
-            self.bounced(&peer, &stanza, &reason.to_string());
+            self.bounced(&peer, &stanza, &reason);
         }
         Ok(())
     }
@@ -766,6 +770,14 @@ impl Reply {
     }
 }
 
+/// What a stanza that our own net gave back means to who sent it: one that cannot be written is tried in smaller pieces.
+fn bounce_condition(bounce: &BounceReason) -> Condition {
+    match bounce {
+        BounceReason::NotSendable(_) => Condition::PolicyViolation,
+        _ => Condition::RemoteServerTimeout,
+    }
+}
+
 fn note_deadline(deadlines: &mut BTreeMap<Domain, Timestamp>, peer: &Domain, deadline: Option<Timestamp>) {
     match deadline {
         Some(deadline) => drop(deadlines.insert(peer.clone(), deadline)),
@@ -784,4 +796,18 @@ fn ids() -> anyhow::Result<Ids> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
     Ok(Ids::new(seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_be_written_is_made_smaller() {
+        let too_big = BounceReason::NotSendable("too big".to_owned());
+        assert_eq!(bounce_condition(&too_big), Condition::PolicyViolation);
+        for other in [BounceReason::QueueFull, BounceReason::TimedOut("no".to_owned())] {
+            assert_eq!(bounce_condition(&other), Condition::RemoteServerTimeout);
+        }
+    }
 }
