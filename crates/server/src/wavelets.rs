@@ -13,6 +13,7 @@ mod actor;
 mod hosted;
 mod keeper;
 mod machine;
+mod rate;
 mod remote;
 pub mod shown;
 pub mod signing;

@@ -14,6 +14,7 @@ use billow_wire::{Encoded, SignedDelta};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
+use super::rate::CaretRate;
 use super::shown::ShownDelta;
 use super::subscribers::{Caret, CaretSource, Event, Subscribers, Subscription};
 use crate::web::messages::PeerDelivery;
@@ -22,6 +23,8 @@ use crate::web::messages::PeerDelivery;
 const CARET_AGE: Duration = Duration::from_secs(10);
 /// Carets that one wavelet remembers for those who open it.
 const CARETS_MAX: usize = 200;
+/// Carets that one user of another server may have on it at once.
+const EDITORS_MAX: usize = 8;
 
 /// Something that the task had begun is done.
 pub(super) enum Done {
@@ -65,6 +68,7 @@ pub(super) struct Keeper {
     pub(super) delivery: Arc<Vec<PeerDelivery>>,
     people: Arc<[ParticipantId]>,
     carets: Vec<(Arc<Caret>, Instant)>,
+    caret_rate: CaretRate,
     tickets: u64,
 }
 
@@ -81,6 +85,7 @@ impl Keeper {
             delivery: Arc::default(),
             people: Arc::from([]),
             carets: Vec::new(),
+            caret_rate: CaretRate::default(),
             tickets: 0,
         }
     }
@@ -161,11 +166,20 @@ impl Keeper {
             self.shared.metrics.count("refused", "caret");
             return;
         }
-        let caret = Arc::new(caret);
         let now = Instant::now();
+        if by_peer.is_some_and(|domain| !self.caret_rate.takes(domain, now)) {
+            self.shared.metrics.count("dropped", "caret");
+            return;
+        }
         self.carets.retain(|(one, seen)| {
             (&one.address, &one.session) != (&caret.address, &caret.session) && now.duration_since(*seen) < CARET_AGE
         });
+        let editors = self.carets.iter().filter(|(one, _)| one.address == caret.address);
+        if by_peer.is_some() && caret.document.is_some() && editors.count() >= EDITORS_MAX {
+            self.shared.metrics.count("dropped", "caret");
+            return;
+        }
+        let caret = Arc::new(caret);
         if caret.document.is_some() && self.carets.len() < CARETS_MAX {
             self.carets.push((Arc::clone(&caret), now));
         }
@@ -173,7 +187,7 @@ impl Keeper {
             CaretSource::Subscriber(id) => Some(*id),
             CaretSource::Peer(_) => None,
         };
-        self.subscribers.tell_others(id, &Event::Caret(Arc::clone(&caret)));
+        self.subscribers.show_caret(id, &caret);
         if by_peer.is_none() || hosted {
             self.shared
                 .federation

@@ -13,6 +13,9 @@ use crate::web::messages::PeerDelivery;
 /// Events that a subscriber may be behind with; one that is further behind has to open the wavelet anew.
 const ROOM: usize = 1_024;
 
+/// Room that carets leave to deltas.
+const ROOM_FOR_DELTAS: usize = ROOM / 2;
+
 /// What whoever has a wavelet open is told, in order.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -128,10 +131,13 @@ impl Subscribers {
         self.list.retain(|one| one.sender.try_send(event.clone()).is_ok());
     }
 
-    /// Tells all but one.
-    pub(super) fn tell_others(&mut self, id: Option<u64>, event: &Event) {
-        self.list
-            .retain(|one| Some(one.id) == id || one.sender.try_send(event.clone()).is_ok());
+    /// Shows a caret to all but one. Who is behind does not get it, and stays a subscriber.
+    pub(super) fn show_caret(&self, id: Option<u64>, caret: &Arc<Caret>) {
+        let others = self.list.iter().filter(|one| Some(one.id) != id);
+        for one in others.filter(|one| one.sender.capacity() > ROOM_FOR_DELTAS) {
+            // Who is gone is forgotten with the next delta.
+            let _ = one.sender.try_send(Event::Caret(Arc::clone(caret)));
+        }
     }
 
     /// Ends the subscriptions of those who may no longer read.
@@ -150,6 +156,33 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]
 
     use super::*;
+
+    #[tokio::test]
+    async fn carets_end_no_subscription_and_leave_room_for_deltas() {
+        let user: ParticipantId = "bob@acme.lab".parse().unwrap();
+        let mut subscribers = Subscribers::default();
+        let (_, mut events) = subscribers.add(user.clone());
+        let caret = Arc::new(Caret {
+            address: user,
+            session: "s".into(),
+            version: Version::ZERO,
+            document: None,
+            anchor: 0,
+            focus: 0,
+            typing: false,
+        });
+        (0..2 * ROOM).for_each(|_| subscribers.show_caret(None, &caret));
+        let delivery = Event::Delivery(Arc::default());
+        (0..ROOM_FOR_DELTAS).for_each(|_| subscribers.tell(&delivery));
+        assert!(!subscribers.is_empty());
+        subscribers.tell(&delivery);
+        assert!(subscribers.is_empty(), "who does not even take these is too far behind");
+        let mut count = 0;
+        while events.recv().await.is_some() {
+            count += 1;
+        }
+        assert_eq!(count, ROOM);
+    }
 
     #[test]
     fn nobody_else_tells_of_our_users_carets() {
