@@ -375,6 +375,7 @@ impl Host {
             .or_insert_with(|| Lane::new(applied_at, None, resulting));
         let rejoined = lane.until.take().is_some();
         lane.sealed = lane.sealed.max(resulting);
+        lane.newest = lane.newest.max(Some(applied_at));
         lane.digest = digest.map(|digest| (resulting, digest));
         if rejoined || !known {
             self.persist(&wavelet);
@@ -386,7 +387,9 @@ impl Host {
         let Some(lane) = self.lanes.get_mut(wavelet) else {
             return;
         };
-        if lane.until.is_none_or(|until| at < until) {
+        // Somebody looked before the delta that added the peer again.
+        let stale = lane.newest.is_some_and(|newest| at <= newest);
+        if !stale && lane.until.is_none_or(|until| at < until) {
             lane.until = Some(at);
             self.persist(wavelet);
             self.touch(wavelet);

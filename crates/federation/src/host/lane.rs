@@ -20,6 +20,8 @@ pub(super) struct Lane {
     pub(super) until: Option<Version>,
     /// What may be sent reaches to this version.
     pub(super) sealed: Version,
+    /// Where the newest delta for the peer was applied, if there was one since the start.
+    pub(super) newest: Option<Version>,
     /// The digest of the documents at some version.
     pub(super) digest: Option<(Version, [u8; 32])>,
     /// From where deltas were asked of the driver.
@@ -64,6 +66,7 @@ impl Lane {
             acknowledged,
             until,
             sealed,
+            newest: None,
             digest: None,
             asked: None,
             trouble: None,

@@ -598,6 +598,14 @@ fn a_removed_domain_gets_its_removal_and_nothing_after_until_it_is_back() {
     let sent = driver.sealed(&name, 4);
     assert_eq!(String::from(&sent[0]).matches("<applied-delta").count(), 3);
     assert_eq!(driver.cursors[&name].1, None);
+    // What somebody saw before that, and says only now, does not cut it off again.
+    driver.tell(Input::Left {
+        wavelet: name.clone(),
+        at,
+    });
+    assert_eq!(driver.cursors[&name].1, None);
+    let sent = driver.sealed(&name, 5);
+    assert_eq!(String::from(&sent[0]).matches("<applied-delta").count(), 1);
 }
 
 #[test]
