@@ -70,6 +70,19 @@ impl Readers {
                 .is_some_and(|until| until.is_none_or(|until| to <= until))
     }
 
+    /// The version up to which one of these domains, who ask for `[from, to)`, may know the wavelet, given the newest there
+    /// is; `None` if none of them may read what they ask for.
+    #[must_use]
+    pub fn reach<'a>(
+        &self,
+        domains: impl IntoIterator<Item = &'a Domain>,
+        (from, to): (Version, Version),
+        newest: Version,
+    ) -> Option<Version> {
+        let may_read = domains.into_iter().filter(|domain| self.may_read(domain, from, to));
+        may_read.filter_map(|domain| self.readable(domain, newest)).max()
+    }
+
     /// All domains that take part or took part, with the version after their removal.
     pub fn domains(&self) -> impl Iterator<Item = (&Domain, Option<Version>)> {
         self.domains.iter().map(|(domain, until)| (domain, *until))
@@ -82,5 +95,26 @@ impl Readers {
             .iter()
             .filter(move |(_, until)| until.is_none_or(|until| until == resulting))
             .map(|(domain, _)| domain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_that_left_learns_nothing_of_what_came_after() {
+        let domain = |text: &str| text.parse::<Domain>().unwrap();
+        let (acme, beta, evil) = (domain("acme.lab"), domain("beta.lab"), domain("evil.lab"));
+        let [zero, three, five, nine] = [0, 3, 5, 9].map(Version::new);
+        let mut readers = Readers::default();
+        readers.set(acme.clone(), None);
+        readers.set(beta.clone(), Some(five));
+        assert_eq!(readers.reach([&acme], (zero, nine), nine), Some(nine));
+        assert_eq!(readers.reach([&beta], (zero, three), nine), Some(five));
+        assert_eq!(readers.reach([&beta], (zero, three), three), Some(three));
+        assert_eq!(readers.reach([&beta], (zero, nine), nine), None);
+        assert_eq!(readers.reach([&evil], (zero, zero), nine), None);
+        assert_eq!(readers.reach([&evil, &beta, &acme], (zero, three), nine), Some(nine));
     }
 }

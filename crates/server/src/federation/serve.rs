@@ -170,7 +170,7 @@ impl Serve {
         let HistoryRequest { name, from, to, limit } = request;
         let sealed = self.readable(name, domains, from.version, to.version).await?;
         let boundaries = self.is_boundary(name, from).await? && self.is_boundary(name, to).await?;
-        if from.version >= to.version || to.version > sealed.version || !boundaries {
+        if from.version >= to.version || to.version > sealed || !boundaries {
             return Err(FederationError::bad_request(
                 "Server error while retrieving wavelet history.",
             ));
@@ -190,19 +190,19 @@ impl Serve {
             .map_err(|error| storage(&StoreError::Damaged(error.to_string())))?;
         Ok(HistoryResponse {
             deltas,
-            committed: Some(sealed.version),
+            committed: Some(sealed),
             truncated: end.filter(|end| *end < to.version),
         })
     }
 
-    /// Whether one of the domains may read this part of a wavelet of ours; how far it is sealed.
+    /// Whether one of the domains may read this part of a wavelet of ours; how far it is sealed, as far as they may know.
     async fn readable(
         &self,
         name: &WaveletName,
         domains: &BTreeSet<Domain>,
         from: Version,
         to: Version,
-    ) -> Result<HashedVersion, FederationError> {
+    ) -> Result<Version, FederationError> {
         if !self.wavelets.hosts(name) {
             return Err(FederationError::bad_request("Wavelet not hosted here."));
         }
@@ -213,11 +213,9 @@ impl Serve {
         // Not there and not theirs are one and the same to a stranger.
         let absent = || FederationError::new(Code::ItemNotFound, "Wavelet does not exist");
         let (readers, sealed): (Readers, HashedVersion) = there.ok_or_else(absent)?;
-        if domains.iter().any(|domain| readers.may_read(domain, from, to)) {
-            Ok(sealed)
-        } else {
-            Err(absent())
-        }
+        readers
+            .reach(domains, (from, to), sealed.version)
+            .ok_or_else(absent)
     }
 
     async fn is_boundary(&self, name: &WaveletName, at: &HashedVersion) -> Result<bool, FederationError> {
