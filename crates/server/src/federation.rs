@@ -13,6 +13,7 @@ mod handle;
 mod report;
 mod running;
 mod serve;
+mod turns;
 
 use std::time::Duration;
 

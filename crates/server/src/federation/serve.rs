@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::driver::Done;
 use super::report;
+use super::turns::Turns;
 use crate::clock;
 use crate::wavelets::{Wavelets, verify};
 
@@ -26,17 +27,56 @@ const HISTORY_BYTES_MAX: usize = 300_000;
 /// Deltas in such an answer, or in one round of updates.
 const DELTAS_MAX: usize = 1_000;
 
+/// Requests of one peer that are worked on at once.
+const RUNNING: usize = 16;
+/// Requests of one peer that are worked on or wait for it.
+const ADMITTED: usize = 256;
+/// Updates of one peer that are not durable yet; a host of ours has no more than 64 messages under way.
+const UPDATES: usize = 256;
+
 /// What answering takes.
 #[derive(Clone)]
 pub(super) struct Serve {
     wavelets: Wavelets,
     net: NetHandle,
     local: billow_xmpp::Domain,
+    requests: Turns,
+    updates: Turns,
 }
 
 impl Serve {
     pub(super) fn new(wavelets: Wavelets, net: NetHandle, local: billow_xmpp::Domain) -> Self {
-        Self { wavelets, net, local }
+        Self {
+            wavelets,
+            net,
+            local,
+            requests: Turns::new(RUNNING, ADMITTED),
+            updates: Turns::new(UPDATES, UPDATES),
+        }
+    }
+
+    /// Answers a request when it is the peer's turn, by a task of its own; refuses it if the peer asks too much at once.
+    fn answer<F>(&self, ask: Ask, work: impl FnOnce(Self, Ask) -> F + Send + 'static)
+    where
+        F: Future<Output = Element> + Send,
+    {
+        let turn = billow_xmpp::Domain::of(ask.from())
+            .ok()
+            .and_then(|peer| self.requests.take(&peer));
+        let Some(turn) = turn else {
+            return self.send(ask.refuse(&self.too_much()));
+        };
+        let serve = self.clone();
+        tokio::spawn(async move {
+            let _running = turn.begin().await;
+            let answer = work(serve.clone(), ask).await;
+            serve.send(answer);
+        });
+    }
+
+    fn too_much(&self) -> FederationError {
+        self.wavelets.shared().metrics.count("refused", "too much at once");
+        FederationError::new(Code::ResourceConstraint, "too much is under way for this server")
     }
 
     /// Gives the updates of a message to their wavelets, and the receipt when all are durable.
@@ -45,15 +85,21 @@ impl Serve {
             self.count_refused(refused);
             tracing::info!(from = %updates.from(), "refused an update: {refused}");
         }
+        let peer = billow_xmpp::Domain::of(updates.from()).ok();
         let mut outcomes = Vec::new();
+        let mut too_many = None;
         for update in std::mem::take(&mut updates.updates) {
+            let Some(turn) = peer.as_ref().and_then(|peer| self.updates.take(peer)) else {
+                too_many = Some(self.too_much());
+                break;
+            };
             let wavelet = self.wavelets.of_peer(&update.get().name);
-            outcomes.push((wavelet.name().clone(), wavelet.update(update).await));
+            outcomes.push((wavelet.name().clone(), wavelet.update(update).await, turn));
         }
         let serve = self.clone();
         tokio::spawn(async move {
-            let mut failure = None;
-            for (name, outcome) in outcomes {
+            let mut failure = too_many;
+            for (name, outcome, _turn) in outcomes {
                 if let Err(refusal) = outcome.await.unwrap_or(Err(UpdateRefusal::Unavailable)) {
                     tracing::info!(from = %updates.from(), "refused an update of {name}: {refusal}");
                     failure.get_or_insert(update_error(&refusal));
@@ -71,16 +117,14 @@ impl Serve {
 
     /// Applies a delta of another server's user.
     pub(super) fn submit(&self, ask: Ask, request: SubmitRequest, speaks_for: BTreeSet<Domain>) {
-        let serve = self.clone();
-        tokio::spawn(async move {
-            let answer = match serve.apply(request, &speaks_for).await {
+        self.answer(ask, move |serve, ask| async move {
+            match serve.apply(request, &speaks_for).await {
                 Ok(response) => ask.submitted(&response),
                 Err(error) => {
                     tracing::info!(from = %ask.from(), "refused a submission: {error}");
                     ask.refuse(&error)
                 }
-            };
-            serve.send(answer);
+            }
         });
     }
 
@@ -148,17 +192,15 @@ impl Serve {
 
     /// Gives history to who may have it.
     pub(super) fn history(&self, ask: Ask, request: HistoryRequest, domains: BTreeSet<Domain>) {
-        let serve = self.clone();
-        tokio::spawn(async move {
-            let answer = match serve.read_history(&request, &domains).await {
+        self.answer(ask, move |serve, ask| async move {
+            match serve.read_history(&request, &domains).await {
                 Ok(response) => ask.history(&response),
                 Err(error) => {
                     tracing::info!(from = %ask.from(), "refused history of {}: {error}", request.name);
                     serve.count_refused(&error);
                     ask.refuse(&error)
                 }
-            };
-            serve.send(answer);
+            }
         });
     }
 
@@ -213,9 +255,7 @@ impl Serve {
         // Not there and not theirs are one and the same to a stranger.
         let absent = || FederationError::new(Code::ItemNotFound, "Wavelet does not exist");
         let (readers, sealed): (Readers, HashedVersion) = there.ok_or_else(absent)?;
-        readers
-            .reach(domains, (from, to), sealed.version)
-            .ok_or_else(absent)
+        readers.reach(domains, (from, to), sealed.version).ok_or_else(absent)
     }
 
     async fn is_boundary(&self, name: &WaveletName, at: &HashedVersion) -> Result<bool, FederationError> {
@@ -234,17 +274,15 @@ impl Serve {
 
     /// Gives a signer's chain to who may read the wavelet that has its signatures.
     pub(super) fn signer(&self, ask: Ask, request: SignerRequest, domains: BTreeSet<Domain>) {
-        let serve = self.clone();
-        tokio::spawn(async move {
-            let answer = match serve.find_signer(&request, &domains).await {
+        self.answer(ask, move |serve, ask| async move {
+            match serve.find_signer(&request, &domains).await {
                 Ok(info) => ask.signer(&info),
                 Err(error) => {
                     tracing::info!(from = %ask.from(), "refused a signer of {}: {error}", request.name);
                     serve.count_refused(&error);
                     ask.refuse(&error)
                 }
-            };
-            serve.send(answer);
+            }
         });
     }
 
@@ -272,16 +310,15 @@ impl Serve {
 
     /// Keeps a chain that a peer announces: its own, for others' there is no reason.
     pub(super) fn posted_signer(&self, ask: Ask, info: SignerInfo, speaks_for: &BTreeSet<Domain>) {
-        let serve = self.clone();
         let own = speaks_for.contains(&info.domain);
-        tokio::spawn(async move {
+        self.answer(ask, move |serve, ask| async move {
             let domain = info.domain.clone();
             let kept = if own {
                 serve.wavelets.shared().add_signer(info, clock::now()).await
             } else {
                 Err("it is posted by another domain".to_owned())
             };
-            let answer = match kept {
+            match kept {
                 Ok(()) => ask.signer_stored(),
                 Err(reason) => {
                     tracing::info!(from = %ask.from(), "refused the signer of {domain}: {reason}");
@@ -290,8 +327,7 @@ impl Serve {
                         "verification failure from domain {domain}: {reason}"
                     )))
                 }
-            };
-            serve.send(answer);
+            }
         });
     }
 
