@@ -300,7 +300,7 @@ pub fn document() -> DocumentId {
 /// Inserts text into the one document, which holds `before`.
 pub fn insert(before: &str, at: usize, text: &str) -> WaveletOp {
     let length = before.chars().count();
-    let retain = |count: usize| (count > 0).then(|| Component::Retain(count as u32));
+    let retain = |count: usize| (count > 0).then_some(Component::Retain(count as u32));
     let characters = (!text.is_empty()).then(|| Component::Characters(text.to_owned()));
     let components = retain(at)
         .into_iter()
