@@ -220,15 +220,57 @@ impl Inbox {
                         }
                     }
                 }
-                // Too much at once: everybody asks for everything anew.
-                None => self
-                    .shared
-                    .people()
-                    .values_mut()
-                    .for_each(|person| person.listeners.clear()),
+                None => self.look_at_everything().await,
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// So much has changed at once that some of it is not known: all rows that somebody sees are made anew.
+    async fn look_at_everything(&self) {
+        self.shared.summaries().clear();
+        let users: Vec<ParticipantId> = self.shared.people().keys().cloned().collect();
+        for user in users {
+            if let Err(error) = self.look_at_all_of(&user).await {
+                tracing::error!(%user, %error, "an inbox cannot be read");
+                // Its clients ask for everything anew.
+                if let Some(person) = self.shared.people().get_mut(&user) {
+                    person.listeners.clear();
+                }
+            }
+        }
+    }
+
+    async fn look_at_all_of(&self, user: &ParticipantId) -> Result<(), StoreError> {
+        let entries = self.shared.store.inbox(user).await?;
+        let told: BTreeSet<WaveId> = match self.shared.people().get_mut(user) {
+            Some(person) => {
+                person.read.clear();
+                person.rows.keys().cloned().collect()
+            }
+            None => return Ok(()),
+        };
+        for entry in entries.iter().filter(|entry| !entry.name.wavelet().is_user_data()) {
+            let name = &entry.name;
+            if !is_row(name) || !told.contains(name.wave()) {
+                self.tell(user, Notice::Joined(name.clone()));
+            }
+            if is_row(name)
+                && let Some(summary) = self.summary(entry).await
+            {
+                let read = self.read(user, name, &entries).await;
+                self.tell_row(user, row(name, &summary, &read, &self.waiting_for(name).await));
+            }
+        }
+        for wave in told {
+            let name = WaveletName::new(wave.clone(), WaveletId::root(wave.domain().clone()));
+            let who = user.clone();
+            let may_read = move |wavelet: &Wavelet| billow_wavelet::access::may_read(wavelet.participants(), &who);
+            if self.look(&name, may_read).await == Some(false) {
+                self.has_left(user, &name);
+            }
+        }
+        Ok(())
     }
 
     /// Tells everybody whom a change of a conversation concerns. `people`: who takes part, or did before the change.
@@ -670,6 +712,46 @@ mod tests {
         assert!(is_row(&name("initech.lab/w+a/~/conv+root")));
         assert!(!is_row(&name("initech.lab/w+a/evil.lab/conv+root")));
         assert!(!is_row(&name("initech.lab/w+a/~/conv+other")));
+    }
+
+    #[tokio::test]
+    async fn missed_changes_are_made_up_for_and_end_no_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::config::Config {
+            domain: "initech.lab".parse().unwrap(),
+            ..Default::default()
+        };
+        let store = Store::open(dir.path()).unwrap();
+        let metrics = crate::metrics::Metrics::new();
+        let running = crate::federation::Running::start(&config, &store, &metrics)
+            .await
+            .unwrap();
+        let (alice, bob): (ParticipantId, ParticipantId) =
+            ("alice@initech.lab".parse().unwrap(), "bob@initech.lab".parse().unwrap());
+        let name = name("initech.lab/w+a/~/conv+root");
+        let wavelet = running.wavelets().open_or_begin(&name).await.unwrap().unwrap();
+        let submit = async |sequence, version, ops| {
+            let session = "s".into();
+            let submission = Submission { session, sequence };
+            let answer = wavelet.submit(&alice, submission, Version::new(version), ops).await;
+            answer.await.unwrap().unwrap();
+        };
+        // Nobody follows: every change is missed.
+        let inbox = Inbox::new(running.wavelets().clone(), store);
+        let mut notices = inbox.join(&bob);
+        let add = |who: &ParticipantId| WaveletOp::AddParticipant(who.clone());
+        submit(1, 0, vec![add(&alice), add(&bob)]).await;
+        inbox.look_at_everything().await;
+        assert!(matches!(notices.next().await, Some(Notice::Joined(joined)) if joined == name));
+        assert!(matches!(notices.next().await, Some(Notice::Row(row)) if row.people.len() == 2));
+        submit(2, 2, vec![add(&"carol@initech.lab".parse().unwrap())]).await;
+        inbox.look_at_everything().await;
+        assert!(matches!(notices.next().await, Some(Notice::Row(row)) if row.people.len() == 3));
+        submit(3, 3, vec![WaveletOp::RemoveParticipant(bob.clone())]).await;
+        inbox.look_at_everything().await;
+        assert!(matches!(notices.next().await, Some(Notice::Gone(wave)) if wave == *name.wave()));
+        drop(wavelet);
+        running.stop().await;
     }
 
     #[test]
