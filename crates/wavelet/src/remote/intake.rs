@@ -136,7 +136,10 @@ impl RemoteWavelet {
             .unwrap_or(Version::ZERO);
         self.intake.updates.push(Update { tag, needs });
         if self.intake.updates.len() > UPDATES_MAX {
-            self.intake.updates.remove(0);
+            // Whoever sent it waits for an answer.
+            let Update { tag, .. } = self.intake.updates.remove(0);
+            let reason = UpdateRefusal::TooManyPending;
+            self.outputs.push_back(RemoteOutput::Refuse { tag, reason });
         }
         for applied in deltas {
             self.keep(applied, Some(tag));

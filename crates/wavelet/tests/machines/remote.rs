@@ -478,6 +478,23 @@ fn too_many_deltas_ahead_of_a_gap_are_refused() {
 }
 
 #[test]
+fn every_update_that_waits_too_long_behind_others_is_answered() {
+    let host = host(3);
+    let all = deltas(&host);
+    let mut remote = Remote::new();
+    remote.update(all[..1].to_vec());
+    let refused: Vec<String> = (0..300)
+        .flat_map(|_| remote.update(vec![all[2].clone()]))
+        .filter(|output| output.starts_with("refuse"))
+        .collect();
+    assert_eq!(refused.len(), 300 - 256);
+    assert_eq!(refused[0], "refuse 2: too many deltas out of order");
+    let outcome = Ok(all[1..2].to_vec());
+    let receipts = remote.told(RemoteInput::History { request: 1, outcome });
+    assert_eq!(receipts.len(), 256, "{receipts:?}");
+}
+
+#[test]
 fn many_deltas_in_order_are_taken_in_one_update() {
     let host = host(200);
     let all = deltas(&host);
