@@ -26,16 +26,20 @@ pub struct Billow {
 enum Command {
     Serve(serve::Serve),
     Config(config::ConfigCommand),
+    /// Two organisations on this machine, federating for real
     Demo(InFormat<demo::Demo>),
+    /// Sign in at a server and remember it under a profile name
     Login(AsPerson<login::Login>),
+    /// Print a code with which somebody may make an account at your server
     Invite(AsPerson<invite::Invite>),
     /// Waves: list, make, read and write them
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Wave(WaveAsPerson),
+    /// Type a real editing history again, each of its people a signed-in user, and compare the end
     Replay(InFormat<replay::Replay>),
 }
 
-/// A command that can answer in JSON.
+// A command that can answer in JSON. (A doc comment here would become every such command's help.)
 #[derive(Debug, Args)]
 struct InFormat<C: Args> {
     #[command(flatten)]
@@ -45,7 +49,7 @@ struct InFormat<C: Args> {
     json: bool,
 }
 
-/// A command of a signed-in person.
+// A command of a signed-in person.
 #[derive(Debug, Args)]
 struct AsPerson<C: Args> {
     #[command(flatten)]
