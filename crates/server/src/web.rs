@@ -8,7 +8,7 @@ pub(crate) mod outbox;
 mod refusal;
 mod socket;
 pub mod translation;
-pub mod types;
+pub mod typescript;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
