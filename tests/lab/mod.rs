@@ -76,7 +76,8 @@ impl Lab {
     pub(crate) fn run(&self, profile: &str, args: &[&str]) -> Value {
         let output = self
             .command(args)
-            .args(["--profile", profile, "--json"])
+            .arg("--json")
+            .env("BILLOW_PROFILE", profile)
             .output()
             .expect("the command runs");
         assert!(

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -78,7 +78,15 @@ impl Demo {
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
         let dir = self.dir.canonicalize()?;
         let mut state = State::load_or_plan(&dir)?;
-        let _dns = start_dns(&state).await?;
+        let dns = start_dns(&state).await?;
+        state.dns_port = dns.address().port();
+        // The servers' configurations hold these ports: they must be known to the next start even if this one fails.
+        write_state(
+            &dir,
+            state.dns_port,
+            &state.servers.iter().collect::<Vec<_>>(),
+            state.welcome.as_deref(),
+        )?;
         certify(&dir, &state)?;
         let mut running = Vec::new();
         for server in state.servers.drain(..) {
@@ -119,7 +127,8 @@ impl Demo {
                 .context("the two servers did not federate; their logs (billow.log) say why")?;
             state.welcome = Some(created.wave);
         }
-        state.save(dir, running)?;
+        let servers: Vec<_> = running.iter().map(|server| &server.state).collect();
+        write_state(dir, state.dns_port, &servers, state.welcome.as_deref())?;
         if as_json {
             let servers: Vec<_> = running.iter().map(server_json).collect();
             println!(
@@ -171,22 +180,19 @@ impl State {
                 })
             })
             .collect::<anyhow::Result<_>>()?;
-        let dns_port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        // Port 0: whichever the DNS server finds free for both UDP and TCP.
         Ok(Self {
-            dns_port,
+            dns_port: 0,
             servers,
             welcome: None,
         })
     }
+}
 
-    fn save(&self, dir: &Path, running: &[Running]) -> anyhow::Result<()> {
-        let servers: Vec<_> = running.iter().map(|server| &server.state).collect();
-        let text = serde_json::to_string_pretty(
-            &json!({"dns_port": self.dns_port, "servers": servers, "welcome": self.welcome}),
-        )?;
-        let path = dir.join("demo.json");
-        write_secret(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
-    }
+fn write_state(dir: &Path, dns_port: u16, servers: &[&ServerState], welcome: Option<&str>) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(&json!({"dns_port": dns_port, "servers": servers, "welcome": welcome}))?;
+    let path = dir.join("demo.json");
+    write_secret(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn free_tcp_port(preferred: u16) -> anyhow::Result<u16> {
