@@ -134,6 +134,9 @@ try {
   await page.keyboard.press("n");
   await page.keyboard.press("?");
   assert.equal(await page.locator("dialog h2").innerText(), "Keys");
+  // As a person would: not before the dialog has taken the focus.
+  await page.waitForFunction(() => document.activeElement.closest("dialog") !== null);
+  await page.waitForTimeout(100);
   await page.keyboard.press("Escape");
   await page.locator("dialog").waitFor({ state: "detached", timeout: 3000 });
   await page.keyboard.press("i");
