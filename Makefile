@@ -42,6 +42,10 @@ types:           ## write web/src/wire/messages.ts anew from the server's messag
 crash:           ## kill -9 a server in mid-replay, RUNS times (50 is the long run)
 	BILLOW_KILLS=$(RUNS) $(CARGO) test --locked -p billow --test two_servers kill -- --nocapture
 
+.PHONY: reliability
+reliability: setup ## the suites in their large sizes; writes docs/reliability.md (under 40 minutes)
+	@tools/reliability
+
 .PHONY: picture
 picture:         ## the README's picture, out of the browsers' test
 	cd web && npm run --silent e2e

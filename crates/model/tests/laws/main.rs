@@ -3,6 +3,7 @@
 mod generators;
 mod large;
 mod mutations;
+mod pairs;
 mod wavelets;
 
 use billow_model::doc::compose::compose;
