@@ -32,6 +32,18 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("billow", &["billow-model", "billow-wire", "billow-server"]),
+    // Never shipped: the pure crates under a world of its own making.
+    (
+        "billow-sim",
+        &[
+            "billow-model",
+            "billow-wire",
+            "billow-signing",
+            "billow-wavelet",
+            "billow-xmpp",
+            "billow-federation",
+        ],
+    ),
 ];
 
 /// The crates that decide and never act.
