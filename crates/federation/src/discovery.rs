@@ -20,6 +20,8 @@ pub const INFO_TIMEOUT_MS: i64 = 20_000;
 pub const FOUND_MS: i64 = 2 * 3_600_000;
 /// How long a domain without a service is left alone, unless it speaks.
 pub const FAILED_MS: i64 = 5 * 60_000;
+/// How long a failure counts when a component of the domain speaks.
+const CLAIM_AGAIN_MS: i64 = 10_000;
 /// Most addresses that are asked what they are.
 const MAX_CANDIDATES: usize = 10;
 /// Most domains that one peer may have us look for in vain by speaking for them.
@@ -258,6 +260,14 @@ impl Discovery {
             || self.service(domain).is_some_and(|service| service.jid == *jid)
     }
 
+    /// Whether the domain's service is being looked for, so that soon more will be known.
+    #[must_use]
+    pub fn is_looking_for(&self, domain: &Domain) -> bool {
+        self.entries
+            .get(domain)
+            .is_some_and(|entry| matches!(entry.search, Search::Running(_)))
+    }
+
     /// The domains for which an address speaks, as far as our own discovery knows.
     pub fn domains_of<'a>(&'a self, jid: &'a Jid) -> impl Iterator<Item = &'a Domain> {
         self.entries.keys().filter(move |domain| self.speaks_for(jid, domain))
@@ -294,7 +304,16 @@ impl Discovery {
 
     /// Looks for a domain that a peer has spoken for, within bounds.
     fn claimed(&mut self, now: Timestamp, domain: Domain, by: String) {
-        if self.entries.contains_key(&domain) {
+        if let Some(entry) = self.entries.get(&domain) {
+            // A component that speaks shows that its domain is there again, whatever was found a moment ago.
+            let below = by
+                .strip_suffix(domain.as_str())
+                .is_some_and(|label| label.ends_with('.'));
+            if below
+                && matches!(entry.search, Search::Failed { retry_at, .. } if now.0 >= retry_at.0 - FAILED_MS + CLAIM_AGAIN_MS)
+            {
+                return self.start(now, domain);
+            }
             return self.find(now, domain);
         }
         self.entries.retain(|_, entry| !entry.is_vain(now));

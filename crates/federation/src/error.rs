@@ -96,3 +96,92 @@ impl FederationError {
         StanzaError::new(self.code.condition(), self.reason.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use billow_xmpp::Element;
+
+    use super::*;
+
+    /// The table of protocol.md §5.5: code, condition, type, number of old.
+    const TABLE: [(Code, &str, &str, &str); 9] = [
+        (Code::BadRequest, "bad-request", "modify", "400"),
+        (Code::ItemNotFound, "item-not-found", "cancel", "404"),
+        (Code::NotAcceptable, "not-acceptable", "modify", "406"),
+        (Code::NotAuthorized, "not-authorized", "auth", "401"),
+        (Code::ResourceConstraint, "resource-constraint", "wait", "500"),
+        (Code::UndefinedCondition, "undefined-condition", "wait", "500"),
+        (Code::RemoteServerTimeout, "remote-server-timeout", "wait", "504"),
+        (Code::UnexpectedRequest, "unexpected-request", "wait", "400"),
+        (Code::InternalServerError, "internal-server-error", "wait", "500"),
+    ];
+    const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+
+    fn read(inner: &str) -> FederationError {
+        let stanza = format!("<iq xmlns='jabber:client' type='error' id='1'>{inner}</iq>");
+        FederationError::from_stanza(&StanzaError::of(&stanza.parse::<Element>().unwrap()))
+    }
+
+    #[test]
+    fn every_code_is_written_as_the_reference_writes_it_and_read_back() {
+        for (code, condition, kind, number) in TABLE {
+            let error = FederationError::new(code, "why");
+            let element = error.to_stanza().to_element();
+            assert_eq!(
+                (element.attr("type"), element.attr("code")),
+                (Some(kind), Some(number)),
+                "{condition}"
+            );
+            let children: Vec<&str> = element.children().map(Element::name).collect();
+            assert_eq!(children, [condition, "text"]);
+            assert!(element.children().all(|child| child.has_ns(STANZAS)));
+            assert_eq!(FederationError::from_stanza(&StanzaError::parse(&element)), error);
+            // Without a text, with one in another language, with extras and without a type.
+            let bare = format!("<error><x xmlns='urn:x'/><{condition} xmlns='{STANZAS}'>!</{condition}></error>");
+            assert_eq!(read(&bare), FederationError::new(code, ""));
+        }
+    }
+
+    #[test]
+    fn every_other_condition_and_every_number_alone_is_understood() {
+        let condition = |name: &str| read(&format!("<error type='cancel'><{name} xmlns='{STANZAS}'/></error>")).code;
+        let others = [
+            "conflict",
+            "feature-not-implemented",
+            "forbidden",
+            "gone",
+            "jid-malformed",
+            "not-allowed",
+            "payment-required",
+            "policy-violation",
+            "recipient-unavailable",
+            "redirect",
+            "registration-required",
+            "remote-server-not-found",
+            "service-unavailable",
+            "subscription-required",
+            "of-a-later-rfc",
+        ];
+        for name in others {
+            assert_eq!(condition(name), Code::UndefinedCondition, "{name}");
+        }
+        let number = |code: &str| read(&format!("<error code='{code}'/>")).code;
+        let numbers = [
+            ("400", Code::BadRequest),
+            ("401", Code::NotAuthorized),
+            ("404", Code::ItemNotFound),
+            ("406", Code::NotAcceptable),
+            ("500", Code::InternalServerError),
+            ("504", Code::RemoteServerTimeout),
+        ];
+        for (code, expected) in numbers {
+            assert_eq!(number(code), expected, "{code}");
+        }
+        for code in ["302", "402", "403", "405", "407", "409", "501", "503", "999", ""] {
+            assert_eq!(number(code), Code::UndefinedCondition, "{code}");
+        }
+        // An error without an error in it is one all the same: the reference takes it for a success.
+        assert_eq!(read("").code, Code::UndefinedCondition);
+        assert_eq!(read("<error/>").code, Code::UndefinedCondition);
+    }
+}

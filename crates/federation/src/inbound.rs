@@ -22,6 +22,8 @@ pub trait Surroundings {
     fn is_ours(&self, jid: &Jid) -> bool;
     /// Whether an authenticated address may speak for a domain (`Discovery::speaks_for`).
     fn speaks_for(&self, jid: &Jid, domain: &Domain) -> bool;
+    /// Whether somebody of this domain takes or took part in a wavelet of ours.
+    fn takes_part(&self, domain: &Domain) -> bool;
     /// The description that we give of ourselves.
     fn description(&self) -> &str;
 }
@@ -67,6 +69,27 @@ pub struct Updates {
     /// A domain whose wavelet the sender spoke for without our knowing that it may: find its service, so that the next time is different.
     pub undiscovered: Option<Domain>,
     message: Message,
+}
+
+impl Inbound {
+    /// The domain for which the sender must speak if this is to be taken, where it is not known that it does. If discovery of
+    /// that domain is under way, the answer is worth waiting for (see [`crate::held`]).
+    #[must_use]
+    pub fn unproved(&self, around: &impl Surroundings) -> Option<Domain> {
+        let open = |ask: &Ask, domain: Domain| (!around.speaks_for(ask.from(), &domain)).then_some(domain);
+        match self {
+            Self::Updates(updates) => updates.undiscovered.clone(),
+            Self::Submit(ask, request) => open(ask, request.delta.delta.author.domain()),
+            Self::PostSigner(ask, info) => open(ask, info.domain.clone()),
+            // These name no domain. A component is likely to ask for the domain above it, which is proved like any other.
+            Self::History(ask, _) | Self::GetSigner(ask, _) => {
+                let (_, above) = ask.from().domain().as_str().split_once('.')?;
+                let above: Domain = above.parse().ok()?;
+                open(ask, above).filter(|domain| around.takes_part(domain))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Ask {

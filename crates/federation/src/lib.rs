@@ -6,6 +6,7 @@
 
 pub mod discovery;
 mod error;
+pub mod held;
 pub mod host;
 mod ids;
 pub mod inbound;

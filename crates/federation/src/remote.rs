@@ -420,7 +420,8 @@ fn failure(request: &Request, error: &StanzaError) -> Failure {
         | Condition::RecipientUnavailable
         | Condition::ServiceUnavailable
         | Condition::Gone => return Failure::Unreachable(reason),
-        Condition::Forbidden | Condition::NotAllowed => return Failure::Refused(reason),
+        // The last is what is said of a stanza that is too large; it stays so.
+        Condition::Forbidden | Condition::NotAllowed | Condition::PolicyViolation => return Failure::Refused(reason),
         _ => {}
     }
     match code {

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use billow_federation::Ids;
 use billow_federation::discovery::{self, Discovery};
+use billow_federation::held::{Held, HeldStanza};
 use billow_federation::host::{self, Host, SealedDelta};
 use billow_federation::inbound::{self, Ask};
 use billow_federation::remote::{self, Failure, Remote, Response};
@@ -252,6 +253,8 @@ pub struct Node {
     discovery: Discovery,
     hosts: BTreeMap<Domain, Host>,
     remotes: BTreeMap<Domain, Remote>,
+    held: Held,
+    released: VecDeque<HeldStanza>,
     touched_hosts: BTreeSet<Domain>,
     touched_remotes: BTreeSet<Domain>,
     services: BTreeMap<String, BTreeSet<Domain>>,
@@ -294,6 +297,8 @@ impl Node {
             disk_failed: false,
             hosts: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            held: Held::new(),
+            released: VecDeque::new(),
             touched_hosts: BTreeSet::new(),
             touched_remotes: BTreeSet::new(),
             services: BTreeMap::new(),
@@ -350,7 +355,7 @@ impl Node {
         match event {
             Event::Stanza { peer, element } => {
                 self.spoke(now, &peer, SPOKE_EVERY_MS);
-                self.stanza(now, &peer, &element);
+                self.stanza(now, &peer, &element, true);
             }
             Event::Connected(peer) => self.spoke(now, &peer, 0),
             Event::Heard(peer) => {
@@ -416,6 +421,7 @@ impl Node {
             .chain(remotes)
             .chain(live)
             .chain(self.discovery.deadline())
+            .chain(self.held.deadline())
             .chain(cursors)
             .chain(self.reload.values().copied())
             .min()
@@ -474,6 +480,7 @@ impl Node {
             && self.clients.is_empty()
             && self.batches.is_empty()
             && self.cursors.is_empty()
+            && self.held.deadline().is_none()
             && self.live.values().all(|live| live.machine.is_idle())
     }
 
@@ -522,6 +529,8 @@ impl Node {
                 self.drive_host(now, &peer);
             } else if let Some(peer) = self.touched_remotes.pop_first() {
                 self.drive_remote(now, &peer);
+            } else if let Some(HeldStanza { peer, element }) = self.released.pop_front() {
+                self.stanza(now, &peer, &element, false);
             } else {
                 return;
             }
@@ -632,6 +641,7 @@ impl Node {
                 if changed {
                     self.tell_legacy(now);
                 }
+                self.released.extend(self.held.settled(&domain));
                 self.tell_known_remote(now, &domain, remote::Input::Service(service.clone()));
                 self.tell_known_host(now, &domain, host::Input::Service(service));
             }
@@ -640,6 +650,7 @@ impl Node {
                 reason,
                 retry_at,
             } => {
+                self.released.extend(self.held.settled(&domain));
                 self.tell_known_remote(now, &domain, remote::Input::NoService(reason.clone()));
                 self.tell_known_host(now, &domain, host::Input::NoService { reason, retry_at });
             }
@@ -694,6 +705,9 @@ impl Node {
                 };
                 self.tell_hosts_at(now, &message.to, &input);
             }
+            Ok(Stanza::Iq(iq)) if too_big && matches!(iq.kind, IqKind::Get(_) | IqKind::Set(_)) => {
+                self.answer(now, iq.error(StanzaError::new(condition, REASON)));
+            }
             Ok(Stanza::Iq(iq)) if matches!(iq.kind, IqKind::Get(_) | IqKind::Set(_)) => {
                 self.unreachable(now, peer, REASON, later(now.steady, 1_000));
             }
@@ -702,22 +716,27 @@ impl Node {
         }
     }
 
-    fn stanza(&mut self, now: Now, peer: &billow_xmpp::Domain, element: &Element) {
+    /// Takes in a stanza. If it `may_wait`, it waits where its sender speaks for a domain that is just being looked for.
+    fn stanza(&mut self, now: Now, peer: &billow_xmpp::Domain, element: &Element, may_wait: bool) {
         let around = Around {
             own: &self.own,
             discovery: &self.discovery,
+            hosts: &self.hosts,
             description: &self.config.description,
         };
-        match inbound::read(peer, element, &around) {
-            inbound::Inbound::Updates(updates) => {
-                if let Some(domain) = &updates.undiscovered {
-                    let by = peer.as_str().to_owned();
-                    let domain = domain.clone();
-                    self.discovery
-                        .handle(now.steady, discovery::Input::Claimed { domain, by });
-                }
-                self.updates(now, peer, updates);
+        let inbound = inbound::read(peer, element, &around);
+        if let Some(domain) = inbound.unproved(&around).filter(|_| may_wait) {
+            let claimed = discovery::Input::Claimed {
+                domain: domain.clone(),
+                by: peer.as_str().to_owned(),
+            };
+            self.discovery.handle(now.steady, claimed);
+            if self.discovery.is_looking_for(&domain) && self.held.hold(now.steady, domain, peer, element) {
+                return;
             }
+        }
+        match inbound {
+            inbound::Inbound::Updates(updates) => self.updates(now, peer, updates),
             inbound::Inbound::Submit(ask, request) => self.remote_submit(now, ask, request),
             inbound::Inbound::History(ask, request) => self.history(now, &ask, &request),
             inbound::Inbound::GetSigner(ask, request) => self.get_signer(now, &ask, &request),
@@ -768,6 +787,7 @@ impl Node {
         if passed(self.discovery.deadline()) {
             self.discovery.handle(now.steady, discovery::Input::Tick);
         }
+        self.released.extend(self.held.expired(now.steady));
         let hosts = self.hosts.iter().filter(|(_, host)| passed(host.deadline()));
         for peer in hosts.map(|(peer, _)| peer.clone()).collect::<Vec<_>>() {
             self.tell_known_host(now, &peer, host::Input::Tick);
@@ -965,6 +985,7 @@ impl std::fmt::Debug for Node {
 struct Around<'a> {
     own: &'a Jid,
     discovery: &'a Discovery,
+    hosts: &'a BTreeMap<Domain, Host>,
     description: &'a str,
 }
 
@@ -975,6 +996,10 @@ impl inbound::Surroundings for Around<'_> {
 
     fn speaks_for(&self, jid: &Jid, domain: &Domain) -> bool {
         self.discovery.speaks_for(jid, domain)
+    }
+
+    fn takes_part(&self, domain: &Domain) -> bool {
+        self.hosts.contains_key(domain)
     }
 
     fn description(&self) -> &str {

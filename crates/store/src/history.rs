@@ -209,6 +209,21 @@ impl Store {
         .await
     }
 
+    /// The seal of the delta that ends at a version; `None` if no sealed delta does.
+    pub async fn seal_to(&self, name: &WaveletName, version: Version) -> Result<Option<StoredSeal>, StoreError> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let Some(wavelet) = find(connection, &name)? else { return Ok(None) };
+            let mut statement = connection.prepare_cached(
+                "SELECT applied_at, resulting, hash, applied FROM seals WHERE wavelet = ? AND applied_at < ? ORDER BY applied_at DESC LIMIT 1",
+            )?;
+            let mut rows = statement.query(params![wavelet, number(version)])?;
+            let found = rows.next()?.map(|row| seal_at(row, 0)).transpose()?;
+            Ok(found.filter(|seal| seal.resulting.version == version))
+        })
+        .await
+    }
+
     /// Where a signed delta with this digest was applied, if it was.
     pub async fn find_signed(&self, name: &WaveletName, digest: [u8; 32]) -> Result<Option<StoredDelta>, StoreError> {
         let name = name.clone();

@@ -42,6 +42,14 @@ pub struct AppliedDelta {
     pub timestamp: Timestamp,
 }
 
+impl SignedDelta {
+    /// Whether one of the signatures names this signer. That it holds is for a verifier to say.
+    #[must_use]
+    pub fn is_signed_by(&self, signer: &SignerId) -> bool {
+        self.signatures.iter().any(|signature| signature.signer == *signer)
+    }
+}
+
 impl AppliedDelta {
     /// The version the delta was applied at.
     #[must_use]

@@ -288,6 +288,29 @@ fn a_failure_is_forgotten_when_the_domain_speaks_or_after_five_minutes() {
 }
 
 #[test]
+fn a_component_that_speaks_shows_that_its_domain_is_worth_another_look() {
+    let mut driver = Driver::new();
+    driver.find("beta.test");
+    while driver.discovery.is_looking_for(&domain("beta.test")) {
+        driver.wait();
+    }
+    driver.failed();
+    let claimed = |by: &str| Input::Claimed {
+        domain: domain("beta.test"),
+        by: by.to_owned(),
+    };
+    assert!(
+        driver.tell(claimed("wave.beta.test")).is_empty(),
+        "it was looked for just now"
+    );
+    driver.now = later(driver.now, CLAIM_AGAIN_MS);
+    assert!(driver.tell(claimed("evilbeta.test")).is_empty(), "that is not below it");
+    assert!(driver.tell(claimed("wave.evil.test")).is_empty());
+    assert!(!driver.tell(claimed("wave.beta.test")).is_empty());
+    assert!(driver.discovery.is_looking_for(&domain("beta.test")));
+}
+
+#[test]
 fn a_domain_that_is_no_address_has_no_service() {
     let long = format!("{}.lab", "a".repeat(64));
     for name in [long.as_str(), "ab--cd.lab", "xn--a.lab"] {

@@ -198,6 +198,9 @@ impl Surroundings for Peer {
     fn speaks_for(&self, jid: &Jid, domain: &Domain) -> bool {
         jid.as_str() == domain.as_str()
     }
+    fn takes_part(&self, domain: &Domain) -> bool {
+        domain.as_str().starts_with("delta")
+    }
     fn description(&self) -> &str {
         "a peer"
     }

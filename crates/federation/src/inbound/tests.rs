@@ -14,6 +14,9 @@ impl Surroundings for Around {
         jid.as_str() == domain.as_str()
             || jid.as_str() == format!("wave.{domain}") && domain.as_str().ends_with(".test")
     }
+    fn takes_part(&self, domain: &Domain) -> bool {
+        domain.as_str().starts_with("delta.")
+    }
     fn description(&self) -> &str {
         "A Billow"
     }
@@ -421,6 +424,44 @@ fn an_update_counts_only_from_the_wavelets_host() {
     };
     assert_eq!(silent.receipt(), None);
     assert!(silent.refuse(&FederationError::bad_request("x")).is_some());
+}
+
+/// Which domain the sender of each request must be known to speak for, when it is not.
+#[test]
+fn what_is_worth_waiting_for_names_the_domain_that_has_to_be_found() {
+    let unproved = |peer: &str, xml: &str| {
+        let xml = xml.replace("from='wave.beta.test'", &format!("from='{peer}'"));
+        inbound(peer, &xml).unproved(&Around).map(|domain| domain.to_string())
+    };
+    let requests = requests();
+    let by_kind = |wanted: &str| &requests.iter().find(|(kind, _)| *kind == wanted).unwrap().1;
+    // The author of the delta is bob@initech-corp.com.
+    let submit = by_kind("submit");
+    assert_eq!(unproved("wave.beta.test", submit).as_deref(), Some("initech-corp.com"));
+    assert_eq!(unproved("initech-corp.com", submit), None);
+    let post = by_kind("post signer");
+    assert_eq!(unproved("wave.beta.test", post), None, "its service is found");
+    assert_eq!(unproved("wave.alpha.test", post).as_deref(), Some("beta.test"));
+    let update = by_kind("update");
+    assert_eq!(unproved("wave.beta.test", update), None);
+    assert_eq!(unproved("conference.beta.test", update).as_deref(), Some("beta.test"));
+    // Who asks for history names no domain: it is the one above the component, if that takes part in anything.
+    for kind in ["history", "get signer"] {
+        assert_eq!(unproved("wave.delta.lab", by_kind(kind)).as_deref(), Some("delta.lab"));
+        assert_eq!(
+            unproved("delta.lab", by_kind(kind)),
+            None,
+            "a native server speaks for itself"
+        );
+        assert_eq!(
+            unproved("wave.gamma.lab", by_kind(kind)),
+            None,
+            "a stranger has nothing to ask for"
+        );
+        assert_eq!(unproved("wave.delta.test", by_kind(kind)), None, "its service is found");
+    }
+    let ping = message("<ping xmlns='http://waveprotocol.org/protocol/0.2/waveserver'/>");
+    assert_eq!(unproved("evil.lab", &ping), None);
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn what_a_refusal_means() {
         (Forbidden, "", refused),
         (InternalServerError, "storage", not_now),
         (ResourceConstraint, "", not_now),
-        (PolicyViolation, "", not_now),
+        (PolicyViolation, "the stanza cannot be written: too large", refused),
         (RemoteServerTimeout, "Component unavailable", unreachable),
         (RemoteServerNotFound, "", unreachable),
         (ServiceUnavailable, "", unreachable),
@@ -266,6 +266,35 @@ fn what_a_refusal_means() {
     let sent = driver.ask(1, history());
     driver.refuse(&sent[0], BadRequest, "Server error while retrieving wavelet history.");
     assert!(refused(&driver.outcome().unwrap_err()));
+}
+
+#[test]
+fn every_kind_of_request_is_given_up_after_30_seconds() {
+    let signer = Request::Signer(SignerRequest {
+        name: name(),
+        signer: info().id(),
+        at: at(4),
+    });
+    // A submission is sent once the post of our chain has been answered or given up.
+    for (request, sendings) in [(history(), 1), (signer, 1), (submit(), 2)] {
+        let mut driver = Driver::new();
+        let mut sent = driver.ask(1, request);
+        for sending in 1..=sendings {
+            assert_eq!(sent.len(), 1);
+            assert_eq!(driver.remote.deadline(), Some(Timestamp(driver.now.0 + TIMEOUT_MS)));
+            driver.now = Timestamp(driver.now.0 + TIMEOUT_MS - 1);
+            assert_eq!(
+                (driver.tell(Input::Tick).len(), driver.answered.len()),
+                (0, 0),
+                "not yet"
+            );
+            driver.now = Timestamp(driver.now.0 + 1);
+            sent = driver.tell(Input::Tick);
+            assert_eq!(driver.answered.len(), usize::from(sending == sendings));
+        }
+        assert!(matches!(driver.outcome(), Err(Failure::Unreachable(_))));
+        assert_eq!(driver.remote.deadline(), None);
+    }
 }
 
 #[test]

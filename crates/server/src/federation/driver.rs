@@ -1,9 +1,10 @@
 //! The driver: tells the machines of the federation what comes in, and does what they want.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use billow_federation::discovery::{self, Discovery};
+use billow_federation::held::{Held, HeldStanza};
 use billow_federation::host::{self, Host, SealedDelta};
 use billow_federation::remote::{self, Failure, Remote, Response};
 use billow_federation::{Ids, inbound};
@@ -69,6 +70,9 @@ pub(super) struct Driver {
     pub(super) discovery: Discovery,
     pub(super) hosts: BTreeMap<Domain, Host>,
     remotes: BTreeMap<Domain, Remote>,
+    /// Stanzas of peers that are just being looked for, and those of them that wait no longer.
+    held: Held,
+    released: VecDeque<HeldStanza>,
     /// Those that may want something.
     touched_hosts: BTreeSet<Domain>,
     touched_remotes: BTreeSet<Domain>,
@@ -114,6 +118,8 @@ impl Driver {
             requests,
             hosts: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            held: Held::new(),
+            released: VecDeque::new(),
             touched_hosts: BTreeSet::new(),
             touched_remotes: BTreeSet::new(),
             host_deadlines: BTreeMap::new(),
@@ -220,7 +226,10 @@ impl Driver {
             .values()
             .chain(self.remote_deadlines.values())
             .copied();
-        let next = deadlines.chain(self.discovery.deadline()).min();
+        let next = deadlines
+            .chain(self.discovery.deadline())
+            .chain(self.held.deadline())
+            .min();
         let mut wake = Instant::now() + Duration::from_secs(60);
         if let Some(next) = next {
             let wait = u64::try_from(next.0.saturating_sub(now.0)).unwrap_or(0);
@@ -241,6 +250,8 @@ impl Driver {
                 self.drive_host(&peer)?;
             } else if let Some(peer) = self.touched_remotes.pop_first() {
                 self.drive_remote(&peer)?;
+            } else if let Some(HeldStanza { peer, element }) = self.released.pop_front() {
+                self.stanza(&peer, &element, false).await?;
             } else {
                 break;
             }
@@ -327,6 +338,7 @@ impl Driver {
                     remote.handle(clock::now(), remote::Input::Service(service.clone()));
                     self.touched_remotes.insert(domain.clone());
                 }
+                self.released.extend(self.held.settled(&domain));
                 self.tell_known_host(&domain, host::Input::Service(service));
             }
             discovery::Output::Failed {
@@ -339,6 +351,7 @@ impl Driver {
                     remote.handle(clock::now(), remote::Input::NoService(reason.clone()));
                     self.touched_remotes.insert(domain.clone());
                 }
+                self.released.extend(self.held.settled(&domain));
                 self.tell_known_host(&domain, host::Input::NoService { reason, retry_at });
             }
         }
@@ -349,7 +362,7 @@ impl Driver {
         match event {
             NetEvent::Stanza { peer, element, .. } => {
                 self.spoke(&peer, SPOKE_EVERY).await;
-                self.stanza(&peer, &element).await?;
+                self.stanza(&peer, &element, true).await?;
             }
             NetEvent::Connected { peer, .. } => self.spoke(&peer, Duration::ZERO).await,
             NetEvent::Heard { peer, .. } => {
@@ -425,7 +438,11 @@ impl Driver {
                     },
                 );
             }
-            Ok(Stanza::Iq(iq)) if matches!(iq.kind, IqKind::Get(_) | IqKind::Set(_)) => {
+            // No fault of the peer's: the request is answered for it.
+            Ok(Stanza::Iq(iq)) if is_request(&iq) && matches!(bounce, BounceReason::NotSendable(_)) => {
+                self.answer(iq.error(StanzaError::new(bounce_condition(bounce), reason)));
+            }
+            Ok(Stanza::Iq(iq)) if is_request(&iq) => {
                 self.unreachable(peer, &reason, Timestamp(clock::now().0.saturating_add(1_000)));
             }
             // Answers that do not get through: the asker asks again.
@@ -433,18 +450,16 @@ impl Driver {
         }
     }
 
-    async fn stanza(&mut self, peer: &billow_xmpp::Domain, element: &Element) -> anyhow::Result<()> {
-        match inbound::read(peer, element, self) {
-            inbound::Inbound::Updates(updates) => {
-                if let Some(domain) = &updates.undiscovered {
-                    let claimed = discovery::Input::Claimed {
-                        domain: domain.clone(),
-                        by: peer.as_str().to_owned(),
-                    };
-                    self.discovery.handle(clock::now(), claimed);
-                }
-                self.serve.updates(updates).await;
-            }
+    /// Takes in a stanza. If it `may_wait`, it waits where its sender speaks for a domain that is just being looked for.
+    async fn stanza(&mut self, peer: &billow_xmpp::Domain, element: &Element, may_wait: bool) -> anyhow::Result<()> {
+        let inbound = inbound::read(peer, element, self);
+        if let Some(domain) = inbound.unproved(self).filter(|_| may_wait)
+            && self.is_held(domain, peer, element)
+        {
+            return Ok(());
+        }
+        match inbound {
+            inbound::Inbound::Updates(updates) => self.serve.updates(updates).await,
             inbound::Inbound::Submit(ask, request) => {
                 let domains = self.domains_of(ask.from());
                 self.serve.submit(ask, request, domains);
@@ -492,6 +507,17 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Has the domain looked for, and keeps the stanza until that has ended; whether it does.
+    fn is_held(&mut self, domain: Domain, peer: &billow_xmpp::Domain, element: &Element) -> bool {
+        let now = clock::now();
+        let claimed = discovery::Input::Claimed {
+            domain: domain.clone(),
+            by: peer.as_str().to_owned(),
+        };
+        self.discovery.handle(now, claimed);
+        self.discovery.is_looking_for(&domain) && self.held.hold(now, domain, peer, element)
     }
 
     fn answer(&mut self, iq: billow_xmpp::Iq) {
@@ -637,6 +663,7 @@ impl Driver {
         if self.discovery.deadline().is_some_and(|deadline| deadline <= now) {
             self.discovery.handle(now, discovery::Input::Tick);
         }
+        self.released.extend(self.held.expired(now));
         for peer in passed(&mut self.host_deadlines, now) {
             self.tell_known_host(&peer, host::Input::Tick);
         }
@@ -738,6 +765,10 @@ impl inbound::Surroundings for Driver {
         self.discovery.speaks_for(jid, domain)
     }
 
+    fn takes_part(&self, domain: &Domain) -> bool {
+        self.hosts.contains_key(domain)
+    }
+
     fn description(&self) -> &str {
         &self.description
     }
@@ -776,6 +807,10 @@ fn bounce_condition(bounce: &BounceReason) -> Condition {
         BounceReason::NotSendable(_) => Condition::PolicyViolation,
         _ => Condition::RemoteServerTimeout,
     }
+}
+
+fn is_request(iq: &billow_xmpp::Iq) -> bool {
+    matches!(iq.kind, IqKind::Get(_) | IqKind::Set(_))
 }
 
 fn note_deadline(deadlines: &mut BTreeMap<Domain, Timestamp>, peer: &Domain, deadline: Option<Timestamp>) {

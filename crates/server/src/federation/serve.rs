@@ -7,13 +7,13 @@ use billow_federation::inbound::{Ask, Updates};
 use billow_federation::stanza::presence::Presence;
 use billow_federation::{Code, FederationError};
 use billow_model::{Domain, HashedVersion, Version, WaveletName};
-use billow_net::NetHandle;
+use billow_net::{BounceReason, NetHandle};
 use billow_store::StoreError;
 use billow_wavelet::remote::{UpdateRefusal, Verification};
 use billow_wavelet::{Readers, Refusal};
 use billow_wire::exchange::{HistoryRequest, HistoryResponse, SignerRequest, SubmitRequest, SubmitResponse};
-use billow_wire::{Encoded, Message as _, SignerInfo};
-use billow_xmpp::{Element, Jid};
+use billow_wire::{AppliedDelta, Encoded, Message as _, SignerInfo};
+use billow_xmpp::{Element, Iq, IqKind, Jid, Stanza};
 use tokio::sync::mpsc;
 
 use super::driver::Done;
@@ -294,6 +294,19 @@ impl Serve {
         let SignerRequest { name, signer, at } = request;
         self.readable(name, domains, at.version, at.version).await?;
         let shared = self.wavelets.shared();
+        let ending = shared
+            .store
+            .seal_to(name, at.version)
+            .await
+            .map_err(|error| storage(&error))?
+            .filter(|seal| seal.resulting == *at);
+        let applied: Option<Encoded<AppliedDelta>> = ending
+            .map(|seal| Encoded::decode(seal.applied))
+            .transpose()
+            .map_err(|error| storage(&StoreError::Damaged(error.to_string())))?;
+        if !applied.is_some_and(|applied| applied.signed.is_signed_by(signer)) {
+            return Err(FederationError::bad_request("Not authorised to get signer info"));
+        }
         let own = shared.signing.signer();
         if own.id() == signer {
             return Ok(own.info().clone());
@@ -403,9 +416,24 @@ impl Serve {
         let Some(peer) = to.and_then(|to| billow_xmpp::Domain::of(&to).ok()) else {
             return;
         };
-        if let Err(error) = self.net.send(&self.local, &peer, answer) {
-            // Whoever asked asks again.
-            tracing::debug!(%peer, "an answer is not sent: {error}");
+        let Err(error) = self.net.send(&self.local, &peer, answer) else {
+            return;
+        };
+        tracing::debug!(%peer, "an answer is not sent: {error}");
+        // Whoever asked asks again, but not for what cannot be written whenever it is asked for.
+        if let (BounceReason::NotSendable(reason), Ok(Stanza::Iq(answer))) =
+            (&error.reason, Stanza::parse(&error.stanza))
+        {
+            let refused = FederationError::new(
+                Code::ResourceConstraint,
+                format!("the answer cannot be written: {reason}"),
+            );
+            let refused = Iq {
+                kind: IqKind::Error(refused.to_stanza()),
+                ..answer
+            };
+            // What is said here is short.
+            let _ = self.net.send(&self.local, &peer, refused.to_element());
         }
     }
 }

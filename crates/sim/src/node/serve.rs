@@ -6,7 +6,7 @@ use billow_model::{HashedVersion, Timestamp, Version, WaveletName};
 use billow_wavelet::Refusal;
 use billow_wavelet::remote::{UpdateRefusal, Verification};
 use billow_wire::exchange::{HistoryRequest, HistoryResponse, SignerRequest, SubmitRequest, SubmitResponse};
-use billow_wire::{Encoded, SignerId, SignerInfo};
+use billow_wire::{AppliedDelta, Encoded, SignerId, SignerInfo};
 
 use super::{Domain, Node, Now, Writer};
 use crate::disk::Write;
@@ -225,7 +225,13 @@ impl Node {
     /// Gives a signer's chain to who may read the wavelet that has its signatures.
     pub(super) fn get_signer(&mut self, now: Now, ask: &Ask, request: &SignerRequest) {
         let SignerRequest { name, signer, at } = request;
-        let answer = match self.readable(now, ask, name, at.version, at.version) {
+        let readable = self.readable(now, ask, name, at.version, at.version);
+        let ending = self.disk.seals(name).find(|(_, resulting)| *resulting == at);
+        let signed_it = ending.is_some_and(|(applied, _)| {
+            Encoded::<AppliedDelta>::decode(applied.clone()).is_ok_and(|applied| applied.signed.is_signed_by(signer))
+        });
+        let answer = match readable {
+            Ok(_) if !signed_it => ask.refuse(&FederationError::bad_request("Not authorised to get signer info")),
             Ok(_) if self.config.signer.id() == signer => ask.signer(self.config.signer.info()),
             Ok(_) => match self.disk.signer(signer) {
                 Some(info) => ask.signer(&info),

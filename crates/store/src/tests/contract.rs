@@ -115,6 +115,10 @@ async fn sealing_follows_and_keeps_what_another_server_signed_until_then() {
         Some(seal(0).resulting.hash)
     );
     assert_eq!(store.hash_at(&name(), Version::new(3)).await.unwrap(), None);
+    assert_eq!(store.seal_to(&name(), Version::new(1)).await.unwrap(), Some(seal(0)));
+    for other in [0, 3] {
+        assert_eq!(store.seal_to(&name(), Version::new(other)).await.unwrap(), None);
+    }
     assert_eq!(store.hash_at(&name(), Version::new(0)).await.unwrap(), None);
 }
 
