@@ -77,7 +77,7 @@ impl Inbound {
     #[must_use]
     pub fn unproved(&self, around: &impl Surroundings) -> Option<Domain> {
         let open = |ask: &Ask, domain: Domain| (!around.speaks_for(ask.from(), &domain)).then_some(domain);
-        match self {
+        let domain = match self {
             Self::Updates(updates) => updates.undiscovered.clone(),
             Self::Submit(ask, request) => open(ask, request.delta.delta.author.domain()),
             Self::PostSigner(ask, info) => open(ask, info.domain.clone()),
@@ -88,7 +88,9 @@ impl Inbound {
                 open(ask, above).filter(|domain| around.takes_part(domain))
             }
             _ => None,
-        }
+        };
+        // Nobody else will turn out to speak for us.
+        domain.filter(|domain| Jid::new(domain.as_str()).is_ok_and(|jid| !around.is_ours(&jid)))
     }
 }
 

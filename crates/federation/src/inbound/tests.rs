@@ -445,6 +445,8 @@ fn what_is_worth_waiting_for_names_the_domain_that_has_to_be_found() {
     let update = by_kind("update");
     assert_eq!(unproved("wave.beta.test", update), None);
     assert_eq!(unproved("conference.beta.test", update).as_deref(), Some("beta.test"));
+    let ours = update.replace("wave://beta.test", "wave://initech.lab");
+    assert_eq!(unproved("wave.beta.test", &ours), None, "nobody else is us");
     // Who asks for history names no domain: it is the one above the component, if that takes part in anything.
     for kind in ["history", "get signer"] {
         assert_eq!(unproved("wave.delta.lab", by_kind(kind)).as_deref(), Some("delta.lab"));
