@@ -322,6 +322,8 @@ impl Node {
             actions: VecDeque::new(),
             config,
         };
+        // One whose authority is not trusted here cannot be verified here either.
+        let _ = node.verifier.add(node.config.signer.info().clone(), now.wall);
         node.resume(now);
         node.drive(now);
         node
