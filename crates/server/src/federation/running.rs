@@ -9,8 +9,10 @@ use billow_model::Domain;
 use billow_net::{LocalDomain, Net, NetConfig, NetHandle, NetLimits, ResolverChoice, TlsRoots};
 use billow_signing::{Signer, TrustRoots, Verifier};
 use billow_store::Store;
+use billow_wire::{Message as _, SignerId, SignerInfo};
 
 use super::{Federation, FederationHandle, Setup};
+use crate::clock;
 use crate::config::{Config, FederationConfig};
 use crate::metrics::Metrics;
 use crate::wavelets::{self, SigningPool, Wavelets, signing};
@@ -52,7 +54,9 @@ impl Running {
         let roots = TrustRoots::system()
             .with_pem(&roots_pem)
             .context("[federation] trust_roots")?;
+        let own = signer.info().clone();
         let wavelets = Wavelets::new(setup(signer, roots));
+        introduce(&wavelets, own).await?;
         let (net, events) = Net::start(net_config(&config.domain, settings, roots_pem)?).await?;
         let setup = Setup {
             wavelets: wavelets.clone(),
@@ -90,6 +94,19 @@ impl Running {
             federation.stop().await;
         }
     }
+}
+
+/// Keeps our own chain with those of others: what it has signed is verified with it when it comes back from other hosts, and
+/// other servers ask for it as long as there is a delta with its signature, also when we have another one by then.
+async fn introduce(wavelets: &Wavelets, own: SignerInfo) -> anyhow::Result<()> {
+    let shared = wavelets.shared();
+    let id = bytes::Bytes::copy_from_slice(own.id().as_bytes());
+    shared.store.keep_signer(id.clone(), &own.domain, own.encode()).await?;
+    let id = SignerId::from_bytes(&id);
+    if !shared.know_signer(&id, clock::now()).await {
+        tracing::warn!("our own certificate chain does not lead to an authority that this server trusts");
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Running {

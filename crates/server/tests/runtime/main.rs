@@ -14,4 +14,5 @@ mod dns;
 mod federated;
 mod local;
 mod node;
+mod raw;
 mod refusals;
