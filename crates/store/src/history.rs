@@ -6,6 +6,7 @@ use std::str::FromStr;
 use billow_model::{Domain, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, WaveId, WaveletName};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::StoreError;
 use crate::snapshot::{self, Snapshot};
@@ -154,7 +155,7 @@ impl Store {
                 return Ok(Vec::new());
             };
             let mut room = bytes_max;
-            deltas(connection, wavelet, from, to, |delta| {
+            deltas(connection, &name, wavelet, from, to, |delta| {
                 take(
                     &mut room,
                     delta.ops.len() + delta.seal.as_ref().map_or(0, |s| s.applied.len()),
@@ -176,19 +177,36 @@ impl Store {
     ) -> Result<Vec<StoredSeal>, StoreError> {
         let name = name.clone();
         self.read(move |connection| {
-            let Some(wavelet) = find(connection, &name)? else { return Ok(Vec::new()) };
+            let Some(wavelet) = find(connection, &name)? else {
+                return Ok(Vec::new());
+            };
             let mut statement = connection.prepare_cached(
-                "SELECT applied_at, resulting, hash, applied FROM seals WHERE wavelet = ? AND applied_at >= ? AND applied_at < ?
-                 ORDER BY applied_at LIMIT ?",
+                "SELECT applied_at, resulting, hash, applied FROM seals
+                 WHERE wavelet = ? AND applied_at >= ? AND applied_at < ? ORDER BY applied_at LIMIT ?",
             )?;
-            let mut rows = statement.query(params![wavelet, number(from), to.map_or(i64::MAX, number), i64::try_from(count_max).unwrap_or(i64::MAX)])?;
+            let to = to.map_or(i64::MAX, number);
+            let count_max = i64::try_from(count_max).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![wavelet, number(from), to, count_max])?;
+            let mut chain = Chain::before(connection, wavelet, &name, from)?;
             let (mut out, mut room) = (Vec::new(), bytes_max);
             while let Some(row) = rows.next()? {
                 let seal = seal_at(row, 0)?;
                 if !take(&mut room, seal.applied.len()) && !out.is_empty() {
-                    break;
+                    return Ok(out);
                 }
+                chain.follow(&seal)?;
                 out.push(seal);
+                if out.len() as u64 == count_max.cast_unsigned() {
+                    return Ok(out);
+                }
+            }
+            // The rows ended by themselves: where the history does, or not (the page that leads to the rest may be damaged).
+            let end = sealed_head(connection, wavelet)?.map_or(Version::ZERO, |head| head.version);
+            if chain.end().version < end && number(chain.end().version) < to {
+                let found = chain.end();
+                return Err(StoreError::Damaged(format!(
+                    "the sealed history of {name} ends at {end}, found only {found}"
+                )));
             }
             Ok(out)
         })
@@ -199,12 +217,18 @@ impl Store {
     pub async fn hash_at(&self, name: &WaveletName, version: Version) -> Result<Option<HistoryHash>, StoreError> {
         let name = name.clone();
         self.read(move |connection| {
-            let Some(wavelet) = find(connection, &name)? else { return Ok(None) };
-            let mut statement =
-                connection.prepare_cached("SELECT resulting, hash FROM seals WHERE wavelet = ? AND applied_at < ? ORDER BY applied_at DESC LIMIT 1")?;
-            let found: Option<(i64, Vec<u8>)> =
-                statement.query_row(params![wavelet, number(version)], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-            Ok(found.filter(|(resulting, _)| *resulting == number(version)).map(|(_, hash)| HistoryHash::from_bytes(&hash)))
+            let Some(wavelet) = find(connection, &name)? else {
+                return Ok(None);
+            };
+            let mut statement = connection.prepare_cached(
+                "SELECT applied_at, resulting, hash, applied FROM seals WHERE wavelet = ? AND applied_at < ?
+                 ORDER BY applied_at DESC LIMIT 1",
+            )?;
+            let mut rows = statement.query(params![wavelet, number(version)])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            let seal = seal_at(row, 0)?;
+            Chain::before(connection, wavelet, &name, seal.applied_at)?.follow(&seal)?;
+            Ok((seal.resulting.version == version).then_some(seal.resulting.hash))
         })
         .await
     }
@@ -232,14 +256,20 @@ impl Store {
                 return Ok(None);
             };
             let mut statement = connection
-                .prepare_cached("SELECT applied_at, resulting FROM deltas WHERE wavelet = ? AND signed_digest = ?")?;
+                .prepare_cached(
+                    "SELECT applied_at, resulting FROM deltas INDEXED BY deltas_by_digest WHERE wavelet = ? AND signed_digest = ?",
+                )?;
             let found: Option<(i64, i64)> = statement
                 .query_row(params![wavelet, digest], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let Some((from, to)) = found else { return Ok(None) };
-            Ok(deltas(connection, wavelet, version(from), version(to), |_| true)?
-                .into_iter()
-                .next())
+            let mut found = deltas(connection, &name, wavelet, version(from), version(to), |_| true)?.into_iter();
+            match found.next() {
+                Some(delta) if delta.signed_digest == Some(digest) => Ok(Some(delta)),
+                _ => Err(StoreError::Damaged(format!(
+                    "the index of signed deltas leads to another delta at {from} of {name}"
+                ))),
+            }
         })
         .await
     }
@@ -418,8 +448,8 @@ pub(crate) fn sealed_head(connection: &Connection, wavelet: i64) -> Result<Optio
 
 fn add_delta(connection: &Connection, wavelet: i64, delta: &StoredDelta) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO deltas (wavelet, applied_at, resulting, author, timestamp, ops, session, sequence, signed_digest)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO deltas (wavelet, applied_at, resulting, author, timestamp, ops, session, sequence, signed_digest, sum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))",
     )?;
     statement.execute(params![
         wavelet,
@@ -449,9 +479,12 @@ fn add_seals(
     if seals.is_empty() {
         return Ok(());
     }
-    let mut sealed = sealed_head(connection, wavelet)?.map_or(Version::ZERO, |sealed| sealed.version);
+    let mut chain = Chain(sealed_head(connection, wavelet)?.unwrap_or_else(|| HashedVersion::zero(name)));
     for seal in seals {
-        check_follows(name, "the sealed history", sealed, seal.applied_at)?;
+        check_follows(name, "the sealed history", chain.end().version, seal.applied_at)?;
+        chain
+            .follow(seal)
+            .map_err(|error| StoreError::Conflict(error.to_string()))?;
         let mut statement =
             connection.prepare_cached("SELECT resulting FROM deltas WHERE wavelet = ? AND applied_at = ?")?;
         let resulting: Option<i64> = statement
@@ -476,7 +509,6 @@ fn add_seals(
         ])?;
         let mut statement = connection.prepare_cached("DELETE FROM originals WHERE wavelet = ? AND applied_at = ?")?;
         statement.execute(params![wavelet, number(seal.applied_at)])?;
-        sealed = seal.resulting.version;
     }
     Ok(())
 }
@@ -490,7 +522,7 @@ fn load(connection: &Connection, name: &WaveletName) -> Result<Option<StoredWave
     let from = snapshot
         .as_ref()
         .map_or(Version::ZERO, |snapshot| snapshot.version.min(snapshot.sealed));
-    let deltas = deltas(connection, wavelet, from, Version::new(i64::MAX as u64), |_| true)?;
+    let deltas = deltas(connection, name, wavelet, from, Version::new(i64::MAX as u64), |_| true)?;
     let outgoing = outgoing(connection, wavelet)?;
     Ok(Some(StoredWavelet {
         snapshot,
@@ -500,40 +532,158 @@ fn load(connection: &Connection, name: &WaveletName) -> Result<Option<StoredWave
     }))
 }
 
+/// The columns of a delta, `d` in the query, with its seal `s` and what another server signed, `o`; see [`delta_at`].
+pub(crate) const DELTA_COLUMNS: &str = "d.applied_at, d.resulting, d.author, d.timestamp, d.ops, d.session, d.sequence, d.signed_digest, o.signed,
+    s.applied_at, s.resulting, s.hash, s.applied,
+    d.sum IS row_sum(d.wavelet, d.applied_at, d.resulting, d.author, d.timestamp, d.ops, d.session, d.sequence, d.signed_digest)";
+
+/// Where these columns come from.
+pub(crate) const DELTA_TABLES: &str = "deltas d
+    LEFT JOIN originals o ON o.wavelet = d.wavelet AND o.applied_at = d.applied_at
+    LEFT JOIN seals s ON s.wavelet = d.wavelet AND s.applied_at = d.applied_at";
+
 fn deltas(
     connection: &Connection,
+    name: &WaveletName,
     wavelet: i64,
     from: Version,
     to: Version,
     mut room: impl FnMut(&StoredDelta) -> bool,
 ) -> Result<Vec<StoredDelta>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT d.applied_at, d.resulting, d.author, d.timestamp, d.ops, d.session, d.sequence, d.signed_digest, o.signed,
-                s.applied_at, s.resulting, s.hash, s.applied
-         FROM deltas d
-         LEFT JOIN originals o ON o.wavelet = d.wavelet AND o.applied_at = d.applied_at
-         LEFT JOIN seals s ON s.wavelet = d.wavelet AND s.applied_at = d.applied_at
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {DELTA_COLUMNS} FROM {DELTA_TABLES}
          WHERE d.wavelet = ?1 AND d.resulting > ?2 AND d.applied_at < ?3
                AND d.applied_at >= coalesce((SELECT max(applied_at) FROM deltas WHERE wavelet = ?1 AND applied_at <= ?2), 0)
-         ORDER BY d.applied_at",
-    )?;
+         ORDER BY d.applied_at"
+    ))?;
     let mut rows = statement.query(params![wavelet, number(from), number(to)])?;
-    let mut out = Vec::new();
+    let (mut out, mut full): (Vec<StoredDelta>, _) = (Vec::new(), false);
+    let mut chain = None;
     while let Some(row) = rows.next()? {
         let delta = delta_at(row)?;
         if !room(&delta) && !out.is_empty() {
+            full = true;
             break;
+        }
+        if let Some(before) = out.last()
+            && before.resulting != delta.applied_at
+        {
+            let (end, next) = (before.resulting, delta.applied_at);
+            return Err(StoreError::Damaged(format!(
+                "after the delta that ends at {end} comes the one at {next}"
+            )));
+        }
+        if let Some(seal) = &delta.seal {
+            let chain = match &mut chain {
+                Some(chain) => chain,
+                None => chain.insert(Chain::before(connection, wavelet, name, seal.applied_at)?),
+            };
+            chain.follow(seal)?;
         }
         out.push(delta);
     }
+    drop(rows);
+    check_reach(connection, wavelet, from, to, &out, full)?;
     Ok(out)
 }
 
-fn delta_at(row: &Row<'_>) -> Result<StoredDelta, StoreError> {
+/// Whether the rows that were found are all that should be there: the page that leads to the rest may be damaged.
+fn check_reach(
+    connection: &Connection,
+    wavelet: i64,
+    from: Version,
+    to: Version,
+    found: &[StoredDelta],
+    full: bool,
+) -> Result<(), StoreError> {
+    let head = head(connection, wavelet)?;
+    let sealed = sealed_head(connection, wavelet)?.map_or(Version::ZERO, |sealed| sealed.version);
+    let end = found.last().map_or(from, |last| last.resulting);
+    let begins = found.first().is_none_or(|first| first.applied_at <= from);
+    if sealed > head || !begins || !full && end < head.min(to) {
+        return Err(StoreError::Damaged(format!(
+            "of the history up to {head}, sealed up to {sealed}, only a part was found: from {} to {end}",
+            found.first().map_or(from, |first| first.applied_at)
+        )));
+    }
+    Ok(())
+}
+
+/// The hashes of a history, followed from seal to seal: each covers the one before it and the bytes of its delta.
+#[derive(Debug, Clone)]
+pub(crate) struct Chain(HashedVersion);
+
+impl Chain {
+    /// At the start of a wavelet.
+    pub(crate) fn start(name: &WaveletName) -> Self {
+        Self(HashedVersion::zero(name))
+    }
+
+    /// At the end of the seal before this version.
+    pub(crate) fn before(
+        connection: &Connection,
+        wavelet: i64,
+        name: &WaveletName,
+        at: Version,
+    ) -> Result<Self, StoreError> {
+        let mut statement = connection.prepare_cached(
+            "SELECT resulting, hash FROM seals WHERE wavelet = ? AND applied_at < ? ORDER BY applied_at DESC LIMIT 1",
+        )?;
+        let before = statement
+            .query_row(params![wavelet, number(at)], |row| {
+                Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))
+            })
+            .optional()?;
+        Ok(before.map_or_else(
+            || Self::start(name),
+            |(at, hash)| {
+                Self(HashedVersion {
+                    version: version(at),
+                    hash: HistoryHash::from_bytes(&hash),
+                })
+            },
+        ))
+    }
+
+    /// Goes on over a seal, if it continues the history.
+    pub(crate) fn follow(&mut self, seal: &StoredSeal) -> Result<(), StoreError> {
+        let operations = seal.resulting.version.number().saturating_sub(seal.applied_at.number());
+        if seal.applied_at != self.0.version || self.0.next(&seal.applied, operations) != seal.resulting {
+            return Err(StoreError::Damaged(format!(
+                "the applied delta at {} does not continue the hashed history, which ends at {}",
+                seal.applied_at, self.0
+            )));
+        }
+        self.0 = seal.resulting.clone();
+        Ok(())
+    }
+
+    /// Where it has come to.
+    pub(crate) fn end(&self) -> &HashedVersion {
+        &self.0
+    }
+}
+
+/// A delta, if it is what was written.
+pub(crate) fn delta_at(row: &Row<'_>) -> Result<StoredDelta, StoreError> {
+    let damaged = |what: &str| {
+        let at = row.get::<_, i64>(0).unwrap_or_default();
+        StoreError::Damaged(format!("{what} at version {at} is not as it was written"))
+    };
+    if !row.get::<_, bool>(13)? {
+        return Err(damaged("the delta"));
+    }
     let author: String = row.get(2)?;
     let session: Option<String> = row.get(5)?;
     let sequence: Option<i64> = row.get(6)?;
     let sealed: Option<i64> = row.get(9)?;
+    let signed = row.get::<_, Option<Vec<u8>>>(8)?.map(Bytes::from);
+    let signed_digest: Option<[u8; 32]> = row.get(7)?;
+    if let Some(signed) = &signed
+        && signed_digest != Some(Sha256::digest(signed).into())
+    {
+        return Err(damaged("what was signed for the delta"));
+    }
     Ok(StoredDelta {
         applied_at: version(row.get(0)?),
         resulting: version(row.get(1)?),
@@ -544,13 +694,13 @@ fn delta_at(row: &Row<'_>) -> Result<StoredDelta, StoreError> {
             session,
             sequence: sequence.cast_unsigned(),
         }),
-        signed_digest: row.get(7)?,
-        signed: row.get::<_, Option<Vec<u8>>>(8)?.map(Bytes::from),
+        signed_digest,
+        signed,
         seal: sealed.map(|_| seal_at(row, 9)).transpose()?,
     })
 }
 
-fn seal_at(row: &Row<'_>, first: usize) -> Result<StoredSeal, StoreError> {
+pub(crate) fn seal_at(row: &Row<'_>, first: usize) -> Result<StoredSeal, StoreError> {
     let hash: Vec<u8> = row.get(first + 2)?;
     Ok(StoredSeal {
         applied_at: version(row.get(first)?),

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::Store;
+use crate::directory;
 use crate::error::StoreError;
 use crate::history::{find, find_or_add, names, number, readable, version};
 
@@ -37,6 +38,7 @@ impl Store {
                 "SELECT w.name, s.version, s.data, (SELECT max(resulting) FROM deltas d WHERE d.wavelet = w.id AND d.applied_at =
                         (SELECT max(applied_at) FROM deltas l WHERE l.wavelet = w.id))
                  FROM participants p JOIN wavelets w ON w.id = p.wavelet LEFT JOIN summaries s ON s.wavelet = w.id
+                      AND s.sum IS row_sum(s.wavelet, s.version, s.data)
                  WHERE p.address = ? ORDER BY w.name",
             )?;
             let mut rows = statement.query([address])?;
@@ -119,6 +121,58 @@ impl Store {
             )?;
             statement.execute(params![wavelet, number(summary.version), summary.data.as_ref()])?;
             Ok(())
+        })
+        .await
+    }
+}
+
+impl Store {
+    /// Whether the rows that say who is where, and which domains are told, were damaged and are to be made anew.
+    pub async fn is_to_be_rebuilt(&self) -> Result<bool, StoreError> {
+        Ok(self.value(directory::REBUILD).await?.is_some())
+    }
+
+    /// Puts the rows of a wavelet right: exactly these people are on it, and each of these domains has a cursor; one that had
+    /// none begins at the start, for it is not known how far it was.
+    pub async fn rebuild(
+        &self,
+        name: &WaveletName,
+        people: Vec<ParticipantId>,
+        domains: Vec<Domain>,
+    ) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.write(move |connection| {
+            let wavelet = find_or_add(connection, &name)?;
+            connection
+                .prepare_cached("DELETE FROM participants WHERE wavelet = ?")?
+                .execute([wavelet])?;
+            change_participants(connection, wavelet, &people, &[])?;
+            for domain in &domains {
+                connection
+                    .prepare_cached("INSERT OR IGNORE INTO cursors (wavelet, peer, version) VALUES (?, ?, 0)")?
+                    .execute(params![wavelet, domain.as_str()])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Everything is made anew.
+    pub async fn rebuilt(&self) -> Result<(), StoreError> {
+        self.write(|connection| {
+            connection
+                .prepare_cached("DELETE FROM meta WHERE key = ?")?
+                .execute([directory::REBUILD])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The names of all wavelets.
+    pub async fn all_wavelets(&self) -> Result<Vec<WaveletName>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT name FROM wavelets ORDER BY name")?;
+            names(statement.query([])?)
         })
         .await
     }

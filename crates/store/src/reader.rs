@@ -1,11 +1,12 @@
 //! Connections that read, shared by whoever reads.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
 use crate::error::{OpenError, StoreError};
 use crate::folder::Folder;
+use crate::health::Health;
 
 const CONNECTIONS: usize = 4;
 
@@ -13,21 +14,32 @@ const CONNECTIONS: usize = 4;
 pub(crate) struct Readers {
     free: Mutex<Vec<Connection>>,
     returned: Condvar,
+    health: Arc<Health>,
 }
 
 impl Readers {
-    pub(crate) fn open(folder: &Folder) -> Result<Self, OpenError> {
+    pub(crate) fn open(folder: &Folder, health: Arc<Health>) -> Result<Self, OpenError> {
         let free = (0..CONNECTIONS)
             .map(|_| folder.connect_reader())
             .collect::<Result<_, _>>()?;
         Ok(Self {
             free: Mutex::new(free),
             returned: Condvar::new(),
+            health,
         })
     }
 
     /// Reads within one transaction, so that several statements see one state.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let outcome = self.try_read(read);
+        if let Err(StoreError::Failed(text)) = &outcome {
+            // A disk that cannot be read is not to be written either.
+            self.health.fail(text);
+        }
+        outcome
+    }
+
+    fn try_read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut lent = Lent {
             readers: self,
             connection: Some(self.borrow()),

@@ -1,18 +1,23 @@
 //! The tables, and how an older file becomes a current one. `user_version` counts the steps done.
 
+use std::path::Path;
+
 use rusqlite::Connection;
 
 use crate::error::OpenError;
 
 /// One text per step; a step once released is never edited.
-const STEPS: &[&str] = &[FIRST];
+const STEPS: &[&str] = &[FIRST, SUMS];
 
 /// Brings the database to the latest schema; each step is one transaction.
+///
+/// The steps may use `row_sum`, which the connection must know (sum.rs).
 pub(crate) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     let known = u32::try_from(STEPS.len()).expect("there are few steps");
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > known {
-        let path = connection.path().unwrap_or_default().into();
+        let path = Path::new(connection.path().unwrap_or_default());
+        let path = path.parent().unwrap_or(path).to_owned();
         return Err(OpenError::NewerSchema { path, found, known });
     }
     for (step, sql) in (1_u32..).zip(STEPS).skip(found as usize) {
@@ -123,3 +128,64 @@ CREATE TABLE invitations (
     label TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// Gives a table the sums of its rows, now and whenever one is written.
+macro_rules! summed {
+    ($table:literal, $columns:literal, $row:literal) => {
+        concat!(
+            "ALTER TABLE ",
+            $table,
+            " ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;\n",
+            "UPDATE ",
+            $table,
+            " SET sum = row_sum(",
+            $columns,
+            ");\n",
+            "CREATE TRIGGER ",
+            $table,
+            "_added AFTER INSERT ON ",
+            $table,
+            " BEGIN UPDATE ",
+            $table,
+            " SET sum = row_sum(",
+            $columns,
+            ") WHERE ",
+            $row,
+            "; END;\n",
+            "CREATE TRIGGER ",
+            $table,
+            "_changed AFTER UPDATE OF ",
+            $columns,
+            " ON ",
+            $table,
+            " BEGIN UPDATE ",
+            $table,
+            " SET sum = row_sum(",
+            $columns,
+            ") WHERE ",
+            $row,
+            "; END;\n",
+        )
+    };
+}
+
+const SUMS: &str = concat!(
+    summed!("meta", "key, value", "key = NEW.key"),
+    summed!("wavelets", "id, name, wave", "id = NEW.id"),
+    summed!("snapshots", "wavelet, version, sealed, state", "wavelet = NEW.wavelet"),
+    summed!("participants", "address, wavelet", "address = NEW.address AND wavelet = NEW.wavelet"),
+    summed!("summaries", "wavelet, version, data", "wavelet = NEW.wavelet"),
+    summed!(
+        "outgoing",
+        "wavelet, session, sequence, author, signed",
+        "wavelet = NEW.wavelet AND session = NEW.session AND sequence = NEW.sequence"
+    ),
+    summed!("cursors", "wavelet, peer, version, until", "wavelet = NEW.wavelet AND peer = NEW.peer"),
+    summed!("signers", "id, domain, info", "id = NEW.id"),
+    summed!("accounts", "address, password, created", "address = NEW.address"),
+    summed!("sessions", "id, token_hash, address, created, last_seen, label", "id = NEW.id"),
+    summed!("invitations", "code_hash, created, expires, uses, label", "code_hash = NEW.code_hash"),
+    // Too many and too often written for a trigger; history.rs gives them their sums.
+    "ALTER TABLE deltas ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+     UPDATE deltas SET sum = row_sum(wavelet, applied_at, resulting, author, timestamp, ops, session, sequence, signed_digest);"
+);

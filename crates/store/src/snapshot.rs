@@ -43,16 +43,26 @@ impl Store {
     }
 }
 
+/// The snapshot of a wavelet. One that is not as it was written is as good as none: the history says the same.
 pub(crate) fn latest(connection: &Connection, wavelet: i64) -> Result<Option<Snapshot>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT version, sealed, state FROM snapshots WHERE wavelet = ?")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT version, sealed, state, sum IS row_sum(wavelet, version, sealed, state) FROM snapshots WHERE wavelet = ?",
+    )?;
     let found = statement
         .query_row([wavelet], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?))
+            let snapshot = Snapshot {
+                version: version(row.get(0)?),
+                sealed: version(row.get(1)?),
+                state: row.get::<_, Vec<u8>>(2)?.into(),
+            };
+            Ok((snapshot, row.get::<_, bool>(3)?))
         })
         .optional()?;
-    Ok(found.map(|(at, sealed, state)| Snapshot {
-        version: version(at),
-        sealed: version(sealed),
-        state: state.into(),
-    }))
+    match found {
+        Some((_, false)) => {
+            tracing::error!("ALARM: the snapshot of wavelet {wavelet} is damaged; its history is read instead");
+            Ok(None)
+        }
+        found => Ok(found.map(|(snapshot, _)| snapshot)),
+    }
 }

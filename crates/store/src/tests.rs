@@ -1,10 +1,9 @@
 //! The promises of the store, one by one.
 
 mod contract;
-mod crash;
 mod faults;
 
-use billow_model::{HashedVersion, HistoryHash, Timestamp, Version, WaveletName};
+use billow_model::{HashedVersion, Timestamp, Version, WaveletName};
 use bytes::Bytes;
 
 use crate::{StoredDelta, StoredSeal, Submission, WaveletWrite};
@@ -31,14 +30,14 @@ fn delta(at: u64) -> StoredDelta {
     }
 }
 
+/// The seal of [`delta`], with the hash that the history has there.
 fn seal(at: u64) -> StoredSeal {
+    let applied = |at: u64| Bytes::from(vec![at as u8; 600]);
+    let before = (0..at).fold(HashedVersion::zero(&name()), |before, at| before.next(&applied(at), 1));
     StoredSeal {
         applied_at: Version::new(at),
-        resulting: HashedVersion {
-            version: Version::new(at + 1),
-            hash: HistoryHash::from_bytes(&[at as u8; 20]),
-        },
-        applied: Bytes::from(vec![at as u8; 600]),
+        resulting: before.next(&applied(at), 1),
+        applied: applied(at),
     }
 }
 

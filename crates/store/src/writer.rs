@@ -1,12 +1,14 @@
 //! The one thread that writes: what waits goes into one transaction, and is answered after its commit.
 
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
 use crate::error::StoreError;
+use crate::health::Health;
+use crate::opened;
 
 /// Writes that may wait before senders do.
 const QUEUE: usize = 4_096;
@@ -46,22 +48,22 @@ where
     }
 }
 
-type Failure = Arc<Mutex<Option<String>>>;
-
 /// The way to the writing thread; dropping it waits for what was sent.
 pub(crate) struct Writer {
     sender: Option<tokio::sync::mpsc::Sender<Box<dyn Work>>>,
     thread: Option<JoinHandle<()>>,
-    failure: Failure,
 }
 
 impl Writer {
-    pub(crate) fn start(connection: Connection, checkpointer: Connection) -> Result<Self, rusqlite::Error> {
+    pub(crate) fn start(
+        connection: Connection,
+        checkpointer: Connection,
+        health: Arc<Health>,
+    ) -> Result<Self, rusqlite::Error> {
         let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
-        let failure = Failure::default();
         let loop_ = Loop {
             connection,
-            failure: Arc::clone(&failure),
+            health,
             commits: 0,
         };
         let thread = std::thread::Builder::new()
@@ -71,12 +73,7 @@ impl Writer {
         Ok(Self {
             sender: Some(sender),
             thread: Some(thread),
-            failure,
         })
-    }
-
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) async fn send<T: Send + 'static>(
@@ -110,7 +107,7 @@ impl Drop for Writer {
 
 struct Loop {
     connection: Connection,
-    failure: Failure,
+    health: Arc<Health>,
     commits: usize,
 }
 
@@ -119,9 +116,12 @@ impl Loop {
         let (ask, asked) = mpsc::sync_channel::<()>(1);
         let copying = std::thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || {
-                while asked.recv().is_ok() {
-                    checkpoint(&checkpointer, "PASSIVE");
+            .spawn({
+                let health = Arc::clone(&self.health);
+                move || {
+                    while asked.recv().is_ok() {
+                        checkpoint(&checkpointer, "PASSIVE", &health);
+                    }
                 }
             })
             .expect("a thread can be started");
@@ -133,7 +133,7 @@ impl Loop {
                 batch.push(next);
             }
             self.commit(batch);
-            if self.commits >= COMMITS_PER_CHECKPOINT {
+            if self.health.failure().is_none() && self.commits >= COMMITS_PER_CHECKPOINT {
                 self.commits = 0;
                 // Already asked: once is enough.
                 let _ = ask.try_send(());
@@ -142,7 +142,16 @@ impl Loop {
         }
         drop(ask);
         let _ = copying.join();
-        checkpoint(&self.connection, "TRUNCATE");
+        self.close();
+    }
+
+    /// Says in the database that everything is in it, and makes that true. After a failure the log stays as it is: it may
+    /// hold what the database does not.
+    fn close(&self) {
+        let outcome = self.health.check().and_then(|()| opened::set(&self.connection, false));
+        if outcome.is_ok() {
+            checkpoint(&self.connection, "TRUNCATE", &self.health);
+        }
     }
 
     /// A log that only grows, because there is always a writer, is copied and begun anew by this thread.
@@ -150,11 +159,11 @@ impl Loop {
         let pages = std::fs::metadata(format!("{}-wal", self.connection.path().unwrap_or_default()))
             .map_or(0, |log| i64::try_from(log.len() / 4_096).unwrap_or(i64::MAX));
         if pages > LOG_PAGES_MAX {
-            checkpoint(&self.connection, "RESTART");
+            checkpoint(&self.connection, "RESTART", &self.health);
         }
     }
 
-    /// All of it in one transaction; where the disk has no room for all, one by one.
+    /// All of it in one transaction; where the disk has no room for all, one by one, so that what fits is stored.
     fn commit(&mut self, mut batch: Vec<Box<dyn Work>>) {
         let outcomes = self.try_commit(&mut batch);
         match outcomes {
@@ -163,7 +172,7 @@ impl Loop {
                     work.done(outcome);
                 }
             }
-            Err(StoreError::Unavailable) if batch.len() > 1 => {
+            Err(StoreError::Unavailable) if batch.len() > 1 && !self.health.is_full() => {
                 for work in batch {
                     self.commit(vec![work]);
                 }
@@ -178,9 +187,7 @@ impl Loop {
 
     /// One outcome per write, after the commit; or an error that holds for all, after which nothing of it is stored.
     fn try_commit(&mut self, batch: &mut [Box<dyn Work>]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        if let Some(failure) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Err(StoreError::Failed(failure));
-        }
+        self.health.check()?;
         self.commits += 1;
         let outcome = self.transact(batch);
         if let Err(error) = &outcome {
@@ -189,8 +196,7 @@ impl Loop {
                 let _ = self.connection.execute_batch("ROLLBACK");
             }
             if let StoreError::Failed(text) | StoreError::Damaged(text) = error {
-                tracing::error!("the store is read-only from now on: {text}");
-                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
+                self.health.fail(text);
                 return Err(StoreError::Failed(text.clone()));
             }
         }
@@ -226,12 +232,24 @@ impl Loop {
     }
 }
 
-/// Copies the log into the database. A failure is no loss: the log keeps everything.
-fn checkpoint(connection: &Connection, mode: &str) {
+/// Copies the log into the database; whether it is all there. A full disk is no loss: the log keeps everything. After a
+/// failed sync the copy must not be tried again: it would seem to be there, and the log would be overwritten.
+fn checkpoint(connection: &Connection, mode: &str, health: &Health) -> bool {
+    if health.failure().is_some() {
+        return false;
+    }
     let outcome = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
         row.get::<_, i64>(0)
     });
-    if let Err(error) = outcome {
-        tracing::warn!("the log could not be copied into the database: {error}");
+    match outcome.map_err(StoreError::from) {
+        Ok(busy) => busy == 0,
+        Err(StoreError::Failed(text)) => {
+            health.fail(&text);
+            false
+        }
+        Err(error) => {
+            tracing::warn!("the log could not be copied into the database: {error}");
+            false
+        }
     }
 }

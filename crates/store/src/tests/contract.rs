@@ -2,6 +2,7 @@
 
 use billow_model::{Domain, ParticipantId, Timestamp, Version, WaveletId, WaveletName};
 use bytes::Bytes;
+use sha2::Digest as _;
 
 use super::{delta, name, seal, write};
 use crate::{
@@ -91,12 +92,13 @@ async fn one_refused_write_of_a_batch_takes_no_other_with_it() {
 async fn sealing_follows_and_keeps_what_another_server_signed_until_then() {
     let (_dir, store) = open();
     let mut first = write(0, 3);
+    let digest: [u8; 32] = sha2::Sha256::digest(b"signed").into();
     let remote = &mut first.deltas[1];
     (remote.submission, remote.signed, remote.signed_digest) =
-        (None, Some(Bytes::from_static(b"signed")), Some([7; 32]));
+        (None, Some(Bytes::from_static(b"signed")), Some(digest));
     let expected = remote.clone();
     store.append(first).await.unwrap();
-    assert_eq!(store.find_signed(&name(), [7; 32]).await.unwrap().unwrap(), expected);
+    assert_eq!(store.find_signed(&name(), digest).await.unwrap().unwrap(), expected);
     assert_eq!(store.find_signed(&name(), [8; 32]).await.unwrap(), None);
 
     store
@@ -106,7 +108,7 @@ async fn sealing_follows_and_keeps_what_another_server_signed_until_then() {
         })
         .await
         .unwrap();
-    let found = store.find_signed(&name(), [7; 32]).await.unwrap().unwrap();
+    let found = store.find_signed(&name(), digest).await.unwrap().unwrap();
     assert_eq!((found.signed, found.seal), (None, Some(seal(1))));
     let stored = store.load(&name()).await.unwrap().unwrap();
     assert_eq!(stored.sealed, Some(seal(1).resulting));
