@@ -5,7 +5,8 @@
  *
  * At most one submission is in flight. Once sent it never changes: it is sent again after a break with the same session,
  * sequence, version and operations, and recognised by session and sequence when it comes back. Changes made meanwhile
- * are pending, composed into one operation per document, so their number is bounded by what was written.
+ * are pending, composed into one operation per document, so their number is bounded by what was written. What is more
+ * than a server takes at once goes in parts, each after the answer to the one before.
  *
  * Two copies of the wavelet are kept: `confirmed`, as the server has it at `confirmed.version`, and `local`, the same
  * with the operations in flight and pending on top.
@@ -23,6 +24,7 @@ import { invert } from "../ot/invert";
 import { type DocOp, fail, isIdentity, OpError, type OpComponent, type Operation, sameJson } from "../ot/op";
 import { transform } from "../ot/transform";
 import { WaveletCopy } from "../wave/wavelet";
+import { divide } from "./parts";
 import type { DeltaMessage, DocumentState, RefusalReason, WaveletState } from "../wire/messages";
 
 /** A submission, as it was sent and as it applies now. */
@@ -33,7 +35,7 @@ export interface InFlight {
   readonly operations: readonly Operation[];
   /** Moved to the confirmed version. */
   readonly current: readonly Operation[];
-  /** How many changes of mine it holds. */
+  /** How many changes of mine it completes: none when only a part of them fits. */
   readonly changes: number;
 }
 
@@ -186,6 +188,11 @@ export class Channel {
     return this.#partial || this.#unfit || this.#newer !== null ? null : this.confirmed.version;
   }
 
+  /** The number of the last submission: the next one of this session has the number after it, whichever channel sends it. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
   /** The submission that waits for its answer. */
   get inFlight(): InFlight | null {
     return this.#inFlight;
@@ -311,12 +318,7 @@ export class Channel {
     if (own == null || own.session !== this.session || own.sequence <= this.#sequence) return false;
     this.#sequence = own.sequence;
     if (this.#inFlight !== null || !this.#restored || this.#pending.length === 0) return false;
-    this.#restored = false;
-    const operations = this.#pending;
-    const changes = this.#pendingChanges;
-    this.#inFlight = { sequence: own.sequence, version: delta.version, operations, current: operations, changes };
-    this.#pending = [];
-    this.#pendingChanges = 0;
+    const operations = this.#launch(own.sequence, delta.version);
     this.#noteLost(operations, delta.operations);
     return true;
   }
@@ -349,19 +351,20 @@ export class Channel {
   /** What is pending becomes what is in flight. */
   #takeOff(): boolean {
     if (this.#pending.length === 0) return false;
-    const operations = this.#pending;
     this.#sequence++;
-    this.#inFlight = {
-      sequence: this.#sequence,
-      version: this.confirmed.version,
-      operations,
-      current: operations,
-      changes: this.#pendingChanges,
-    };
-    this.#pending = [];
-    this.#pendingChanges = 0;
-    this.#restored = false;
+    this.#launch(this.#sequence, this.confirmed.version);
     return true;
+  }
+
+  /** As much of what is pending as fits into one submission is in flight from now on. */
+  #launch(sequence: number, version: number): readonly Operation[] {
+    const { first, rest } = divide(this.confirmed, this.#pending);
+    const changes = rest.length === 0 ? this.#pendingChanges : 0;
+    this.#inFlight = { sequence, version, operations: first, current: first, changes };
+    this.#pending = [...rest];
+    this.#pendingChanges -= changes;
+    this.#restored = false;
+    return first;
   }
 
   #resend(): void {

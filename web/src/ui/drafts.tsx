@@ -16,6 +16,20 @@ export function Drafts({ wave }: { wave: string }) {
   );
 }
 
+/** Why, in a sentence for people; the server's own words where they are such. */
+export function reasonWords({ reason, text }: Pick<KeptDraft, "reason" | "text">): string {
+  switch (reason) {
+    case "tooLarge": return "It is larger than what a message may take at once. Put it in again in smaller pieces.";
+    case "doesNotApply":
+    case "unknownVersion": return "Too much had changed around it in the meantime.";
+    case "schema":
+    case "badRequest": return "Your server does not take something in it. Put it in again as plain text.";
+    case "notParticipant":
+    case "removed": return "You are not in this wave any more.";
+    default: return text;
+  }
+}
+
 function Draft({ draft, dismiss }: { draft: KeptDraft; dismiss: () => void }) {
   const [copied, setCopied] = useState(false);
   const text = draft.texts.map((part) => part.text).join("\n\n");
@@ -23,9 +37,11 @@ function Draft({ draft, dismiss }: { draft: KeptDraft; dismiss: () => void }) {
     <section class="notice" aria-label="Words that could not be sent">
       <p>
         <strong>Not sent: </strong>
-        {draft.text}
+        {reasonWords(draft)}
       </p>
-      <blockquote class="draft-text">{text}</blockquote>
+      <blockquote class="draft-text" tabIndex={0} aria-label="What you had written">
+        {text}
+      </blockquote>
       <div class="dialog-actions">
         <button type="button" class="button small" onClick={() => navigator.clipboard.writeText(text).then(() => setCopied(true))}>
           {copied ? "Copied" : "Copy"}

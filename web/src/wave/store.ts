@@ -82,6 +82,8 @@ export class ClientStore implements Client, SocketEvents {
   #storage: Storage | null = null;
   #ready: Promise<void> | null = null;
   #session: string;
+  /** The last number of a submission by wavelet, of wavelets that were closed: numbers of a session are never used twice. */
+  readonly #sequences = new Map<string, number>();
   readonly #events: (() => void)[] = [];
   #emitting = false;
   readonly #stored = new WeakMap<Channel, { text: string; done: Promise<void> }>();
@@ -125,7 +127,7 @@ export class ClientStore implements Client, SocketEvents {
     const name = rootOf(wave.id);
     wave.loaded = true;
     wave.creating = true;
-    const channel = new Channel(new WaveletCopy(name, hostOf(name)), this.#session, me);
+    const channel = this.#channel(new WaveletCopy(name, hostOf(name)));
     const wavelet = new OpenWavelet(channel, [], this.#surroundings(wave));
     wave.add(wavelet);
     const blip = `b+${this.#world.newId()}`;
@@ -251,8 +253,7 @@ export class ClientStore implements Client, SocketEvents {
     } catch (e) {
       return this.errors.emit(`${state.wavelet}: ${e instanceof Error ? e.message : e}`);
     }
-    const channel = new Channel(copy, this.#session, this.#world.address);
-    const wavelet = new OpenWavelet(channel, [], this.#surroundings(wave));
+    const wavelet = new OpenWavelet(this.#channel(copy), [], this.#surroundings(wave));
     wave.add(wavelet);
     // One that I was added to while the wave is open comes by itself.
     if (!wave.opening) wavelet.opened();
@@ -336,6 +337,8 @@ export class ClientStore implements Client, SocketEvents {
     for (const wavelet of wave.open.values()) {
       wavelet.setCaret(null);
       wavelet.close();
+      const { session, sequence } = wavelet.channel;
+      if (session === this.#session) this.#sequences.set(wavelet.name, sequence);
     }
     this.#socket.send({ type: "close", wave: wave.id });
   }
@@ -361,6 +364,11 @@ export class ClientStore implements Client, SocketEvents {
     this.#closeIdle(wave);
   }
 
+  /** A channel without changes, that goes on with the numbers of those before it. */
+  #channel(copy: WaveletCopy): Channel {
+    return new Channel(copy, this.#session, this.#world.address, this.#sequences.get(copy.name) ?? 0);
+  }
+
   #bare(name: string): WaveletCopy {
     return new WaveletCopy(name, this.#orphans.get(name)?.[0]?.host ?? hostOf(name));
   }
@@ -371,7 +379,7 @@ export class ClientStore implements Client, SocketEvents {
     this.#orphans.delete(name);
     const channel =
       first === undefined
-        ? new Channel(copy, this.#session, this.#world.address)
+        ? this.#channel(copy)
         : Channel.restore(first, copy.version === 0 ? null : copy);
     channel.disconnected();
     wave.add(new OpenWavelet(channel, others, this.#surroundings(wave)));
@@ -457,6 +465,7 @@ export class ClientStore implements Client, SocketEvents {
     const storage = this.#storage;
     if (storage === null) return;
     this.#session = storage.session;
+    this.#sequences.clear();
     try {
       this.drafts.set(await storage.drafts());
       if (this.inbox.get() === null) this.inbox.set(await storage.inbox());

@@ -8,7 +8,8 @@ import { Document } from "../../src/ot/document";
 import { invert } from "../../src/ot/invert";
 import { itemCount, itemOffset, splitItems, unitOffset } from "../../src/ot/items";
 import { normalize } from "../../src/ot/normalize";
-import { inputLength, outputLength } from "../../src/ot/op";
+import { inputLength, isIdentity, type OpComponent, outputLength } from "../../src/ot/op";
+import { sizeOf, split } from "../../src/ot/split";
 import { transform } from "../../src/ot/transform";
 import { checkWellFormed } from "../../src/ot/wellformed";
 import { type Pick, randomDocument, randomOp } from "./generate";
@@ -55,6 +56,59 @@ describe("operations", () => {
     const middle = document.apply(a);
     const b = randomOp(pick, middle);
     expect(document.apply(compose(a, b)).toOp()).toEqual(middle.apply(b).toOp());
+  });
+
+  law("what is split does the same in two steps, the first within the budget", (pick) => {
+    const document = randomDocument(pick);
+    const op = randomOp(pick, document, 1 + pick(8));
+    const budget = 20 + pick(200);
+    const parts = split(document, op, budget);
+    if (parts === null) return;
+    const [first, second] = parts;
+    const middle = document.apply(first);
+    expect(isIdentity(first)).toBe(false);
+    expect(middle.apply(second).toOp()).toEqual(document.apply(op).toOp());
+    expect(document.apply(compose(first, second)).toOp()).toEqual(document.apply(op).toOp());
+    // Elements and annotations that the first part closes come on top.
+    const closers = first.filter((c) => "elementEnd" in c || "annotationBoundary" in c);
+    expect(sizeOf(first)).toBeLessThanOrEqual(budget + sizeOf(closers) + 32);
+  });
+
+  it("splits an insertion of any length: text, lines, a whole body, with styles", () => {
+    const style: OpComponent = { annotationBoundary: { end: [], change: [{ key: "style/fontWeight", old: null, new: "bold" }] } };
+    const plain: OpComponent = { annotationBoundary: { end: ["style/fontWeight"], change: [] } };
+    const line: OpComponent[] = [{ elementStart: { type: "line", attributes: [] } }, { elementEnd: true }];
+    const lines = Array.from({ length: 60 }, (_, n): OpComponent[] => [...line, { characters: `${n} 日本😀 ` }, style, { characters: "words" }, plain]);
+    const op: OpComponent[] = [{ elementStart: { type: "body", attributes: [] } }, ...lines.flat(), { characters: "x".repeat(900) }, { elementEnd: true }];
+    for (const budget of [200, 207, 250, 333, 480]) {
+      let document = Document.empty;
+      let rest: readonly OpComponent[] = op;
+      let steps = 0;
+      for (let parts = split(document, rest, budget); sizeOf(rest) > budget; parts = split(document, rest, budget)) {
+        expect(parts).not.toBeNull();
+        document = document.apply(parts![0]);
+        rest = parts![1];
+        expect(++steps).toBeLessThan(1_000);
+      }
+      expect(document.apply(rest).toOp()).toEqual(Document.from(op).toOp());
+      expect(steps).toBeGreaterThan(5);
+    }
+  });
+
+  it("splits the deletion of a whole body, with what is in it, styles too", () => {
+    const style: OpComponent = { annotationBoundary: { end: [], change: [{ key: "k", old: null, new: "1" }] } };
+    const plain: OpComponent = { annotationBoundary: { end: ["k"], change: [] } };
+    const body: OpComponent[] = [{ elementStart: { type: "body", attributes: [] } }, { characters: "x".repeat(700) }, style, { characters: "y".repeat(700) }, plain, { elementEnd: true }];
+    let document = Document.from(body);
+    let rest = document.deletion(0, document.length);
+    let steps = 0;
+    for (; sizeOf(rest) > 300; steps++) {
+      const parts = split(document, rest, 300)!;
+      document = document.apply(parts[0]);
+      rest = parts[1];
+    }
+    expect(document.apply(rest).length).toBe(0);
+    expect(steps).toBeGreaterThan(5);
   });
 
   law("composition is associative in effect", (pick) => {
