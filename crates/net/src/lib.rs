@@ -4,6 +4,7 @@
 //! is at most one outgoing stream; it is opened when something is sent and opened again, with back-off, when it breaks.
 //! What comes in over a stream that a peer opened is delivered in order, with the domain that the peer has proved.
 
+mod certificate;
 mod dial;
 mod dns;
 mod driver;

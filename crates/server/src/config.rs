@@ -37,6 +37,7 @@
 //! level = "info"                  # or "warn", "debug", "billow_net=debug,info", …
 //! ```
 
+mod check;
 mod file;
 
 use std::fmt;
@@ -47,6 +48,8 @@ use std::time::Duration;
 use billow_model::Domain;
 use toml::de::DeTable;
 
+pub use check::FileCheck;
+pub use file::Places;
 use file::{Section, Source};
 
 /// A server's configuration.
@@ -66,6 +69,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// What is logged: a filter of `tracing`.
     pub log_level: String,
+    /// Where the file says what.
+    pub places: Places,
 }
 
 /// `[http]`
@@ -184,6 +189,7 @@ impl Default for Config {
             federation: None,
             limits: LimitsConfig::default(),
             log_level: "info".to_owned(),
+            places: Places::default(),
         }
     }
 }
@@ -273,71 +279,21 @@ impl Config {
                     source,
                     "level",
                     "a level like \"info\" or a filter like \"billow_net=debug,info\"",
-                    |text| {
-                        text.parse::<tracing_subscriber::EnvFilter>()
-                            .ok()
-                            .map(|_| text.to_owned())
-                    },
+                    log_filter,
                 )
                 .unwrap_or(default.log_level),
             domain,
+            places: source.places(),
         }
-    }
-
-    /// What is wrong with the files that the configuration names; a problem stops the server, a warning does not.
-    #[must_use]
-    pub fn check_files(&self) -> FileCheck {
-        let mut check = FileCheck::default();
-        let Some(federation) = &self.federation else {
-            return check;
-        };
-        for path in [&federation.certificate, &federation.signer_certificate]
-            .into_iter()
-            .chain(&federation.trust_roots)
-        {
-            check.readable(path);
-        }
-        check.secret(&federation.key);
-        if federation.signer_key != federation.key {
-            check.secret(&federation.signer_key);
-        }
-        check
     }
 }
 
-/// What [`Config::check_files`] found.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct FileCheck {
-    /// The server cannot run.
-    pub problems: Vec<String>,
-    /// The server can run.
-    pub warnings: Vec<String>,
-}
-
-impl FileCheck {
-    fn readable(&mut self, path: &Path) {
-        if let Err(error) = std::fs::File::open(path) {
-            let problem = format!("{}: cannot be read: {error}", path.display());
-            if !self.problems.contains(&problem) {
-                self.problems.push(problem);
-            }
-        }
-    }
-
-    fn secret(&mut self, path: &Path) {
-        self.readable(path);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode = std::fs::metadata(path).map_or(0, |data| data.permissions().mode() & 0o777);
-            if mode & 0o077 != 0 {
-                let path = path.display();
-                self.warnings.push(format!(
-                    "{path}: other users can read this key (mode {mode:o}); chmod 600 {path}"
-                ));
-            }
-        }
-    }
+/// A filter of `tracing`; a word alone is a level, for as the name of a module it would silence everything else.
+fn log_filter(text: &str) -> Option<String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |part: &str| LEVELS.iter().any(|level| part.trim().eq_ignore_ascii_case(level));
+    let words = text.split(',').all(|part| part.contains('=') || is_level(part));
+    (words && text.parse::<tracing_subscriber::EnvFilter>().is_ok()).then(|| text.to_owned())
 }
 
 impl Registration {
@@ -409,7 +365,11 @@ impl FederationConfig {
             return None;
         }
         if section.has("signer_certificate") != section.has("signer_key") {
-            source.problem_of_file("[federation] needs both signer_certificate and signer_key, or neither");
+            let given = ["signer_certificate", "signer_key"]
+                .into_iter()
+                .find(|key| section.has(key));
+            let text = "[federation] needs both signer_certificate and signer_key, or neither";
+            section.problem_at(source, given.unwrap_or("enabled"), text);
         }
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some(Self {
@@ -421,7 +381,11 @@ impl FederationConfig {
             }),
             _ => {
                 if !section.has("certificate") || !section.has("key") {
-                    source.problem_of_file("[federation] is enabled and needs certificate and key");
+                    section.problem_at(
+                        source,
+                        "enabled",
+                        "[federation] is enabled and needs certificate and key",
+                    );
                 }
                 None
             }
@@ -506,7 +470,7 @@ mod tests {
     fn federation_needs_its_files_and_resolves_them_from_the_files_folder() {
         assert_eq!(
             parse("[federation]\nenabled = true\n").unwrap_err(),
-            ["billow.toml: [federation] is enabled and needs certificate and key"]
+            ["billow.toml:2: [federation] is enabled and needs certificate and key"]
         );
         let text = "domain = \"example.org\"\n[federation]\nenabled = true\ncertificate = \"c.pem\"\nkey = \"/k.pem\"\n\
             nameservers = [\"127.0.0.1:5353\"]\nretry_cap_seconds = 5\n";
@@ -519,19 +483,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_read_is_a_warning_and_a_missing_one_a_problem() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("c.pem"), "").unwrap();
-        std::fs::write(dir.path().join("k.pem"), "").unwrap();
-        std::fs::set_permissions(dir.path().join("k.pem"), std::fs::Permissions::from_mode(0o644)).unwrap();
-        let text =
-            "[federation]\nenabled = true\ncertificate = \"c.pem\"\nkey = \"k.pem\"\ntrust_roots = [\"no.pem\"]\n";
-        let check = Config::parse(&dir.path().join("billow.toml"), text)
-            .unwrap()
-            .check_files();
-        assert_eq!(check.problems.len(), 1);
-        assert!(check.problems[0].contains("no.pem"));
-        assert!(check.warnings[0].contains("chmod 600"));
+    fn a_log_level_is_a_level_or_a_filter() {
+        for good in ["info", "WARN", "billow_net=debug,info"] {
+            assert_eq!(parse(&format!("[log]\nlevel = \"{good}\"")).unwrap().log_level, good);
+        }
+        for bad in ["loud", "info,loud", "billow_net=loud", ""] {
+            let problems = parse(&format!("[log]\nlevel = \"{bad}\"")).unwrap_err();
+            assert!(
+                problems[0].starts_with("billow.toml:2: level: expected a level"),
+                "{problems:?}"
+            );
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A TOML file read with positions: each problem names the file, the line, what was expected and what came.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,6 +14,24 @@ pub(super) struct Source<'a> {
     path: &'a Path,
     text: &'a str,
     problems: Vec<String>,
+    places: Places,
+}
+
+/// Where keys stand that name files: what is wrong with a file is told with the line that names it.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    file: PathBuf,
+    lines: BTreeMap<&'static str, usize>,
+}
+
+impl Places {
+    /// `billow.toml:7: certificate`, or the key alone where no file says it.
+    pub(super) fn of(&self, key: &str) -> String {
+        match self.lines.get(key) {
+            Some(line) => format!("{}:{line}: {key}", self.file.display()),
+            None => key.to_owned(),
+        }
+    }
 }
 
 /// A table of the file. Reading a key gives its value, or `None` where it is absent or wrong (then a problem is noted).
@@ -28,25 +47,27 @@ impl<'a> Source<'a> {
             path,
             text,
             problems: Vec::new(),
+            places: Places {
+                file: path.to_owned(),
+                lines: BTreeMap::new(),
+            },
         }
+    }
+
+    fn line(&self, at: usize) -> usize {
+        let before = self.text.as_bytes().iter().take(at);
+        before.filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// Where the keys stand that were read as paths.
+    pub(super) fn places(&self) -> Places {
+        self.places.clone()
     }
 
     /// Says what is wrong at a byte of the file.
     fn problem(&mut self, at: usize, text: &str) {
-        let line = self
-            .text
-            .as_bytes()
-            .iter()
-            .take(at)
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1;
+        let line = self.line(at);
         self.problems.push(format!("{}:{line}: {text}", self.path.display()));
-    }
-
-    /// A problem of the file as a whole.
-    pub(super) fn problem_of_file(&mut self, text: &str) {
-        self.problems.push(format!("{}: {text}", self.path.display()));
     }
 
     /// A problem of the TOML itself.
@@ -113,6 +134,12 @@ impl<'a> Section<'a> {
         let section = Section { name, keys, table };
         source.note_unknown(&section);
         section
+    }
+
+    /// A problem of the section as a whole, told at one of its keys.
+    pub(super) fn problem_at(&self, source: &mut Source<'_>, key: &str, text: &str) {
+        let at = self.value(key).map_or(0, |value| value.span().start);
+        source.problem(at, text);
     }
 
     /// Whether the section holds this key, good or bad.
@@ -188,6 +215,7 @@ impl<'a> Section<'a> {
     /// A path; a relative one starts at the file's folder.
     pub(super) fn path(&self, source: &mut Source<'_>, key: &'static str) -> Option<PathBuf> {
         let folder = source.folder();
+        self.note_place(source, key);
         self.read(source, key, "a path", |value| {
             Some(folder.join(not_empty(value.as_str()?)?))
         })
@@ -196,6 +224,7 @@ impl<'a> Section<'a> {
     /// A list of paths.
     pub(super) fn paths(&self, source: &mut Source<'_>, key: &'static str) -> Option<Vec<PathBuf>> {
         let folder = source.folder();
+        self.note_place(source, key);
         self.read(source, key, "a list of paths", |value| {
             value
                 .as_array()?
@@ -203,6 +232,13 @@ impl<'a> Section<'a> {
                 .map(|item| Some(folder.join(not_empty(item.get_ref().as_str()?)?)))
                 .collect()
         })
+    }
+
+    fn note_place(&self, source: &mut Source<'_>, key: &'static str) {
+        if let Some(value) = self.value(key) {
+            let line = source.line(value.span().start);
+            source.places.lines.insert(key, line);
+        }
     }
 
     /// `true` or `false`.

@@ -50,10 +50,15 @@ impl Running {
         };
         let signer = signer(&config.domain, settings)?;
         signing::forget_own_signer(store).await?;
-        let roots_pem = roots_pem(settings)?;
-        let roots = TrustRoots::system()
-            .with_pem(&roots_pem)
-            .context("[federation] trust_roots")?;
+        let (mut roots, mut roots_pem) = (TrustRoots::system(), Vec::new());
+        for path in &settings.trust_roots {
+            let pem = read(path)?;
+            roots = roots
+                .with_pem(&pem)
+                .with_context(|| format!("[federation] trust_roots: {}", path.display()))?;
+            roots_pem.extend(pem);
+            roots_pem.push(b'\n');
+        }
         let own = signer.info().clone();
         let wavelets = Wavelets::new(setup(signer, roots));
         introduce(&wavelets, own).await?;
@@ -121,15 +126,6 @@ fn signer(domain: &Domain, settings: &FederationConfig) -> anyhow::Result<Signer
     let (key, chain) = (read(&settings.signer_key)?, read(&settings.signer_certificate)?);
     Signer::from_pem(domain.clone(), &key, &chain)
         .with_context(|| format!("{} cannot sign for {domain}", settings.signer_certificate.display()))
-}
-
-fn roots_pem(settings: &FederationConfig) -> anyhow::Result<Vec<u8>> {
-    let mut all = Vec::new();
-    for path in &settings.trust_roots {
-        all.extend(read(path)?);
-        all.push(b'\n');
-    }
-    Ok(all)
 }
 
 fn net_config(domain: &Domain, settings: &FederationConfig, roots_pem: Vec<u8>) -> anyhow::Result<NetConfig> {
