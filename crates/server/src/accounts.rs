@@ -85,9 +85,20 @@ pub enum AccountError {
     /// Nobody may register.
     #[error("this server takes no new accounts")]
     RegistrationClosed,
-    /// The invitation is missing or does not count (any more).
+    /// None was given.
+    #[error("this server takes new accounts by invitation; ask somebody who has one, and register with its code")]
+    InvitationNeeded,
+    /// The invitation does not count (any more).
     #[error("this server takes new accounts by invitation; this invitation is unknown, used or past its time")]
     NoInvitation,
+    /// Somebody of another domain.
+    #[error("{address} signs in at {0}, this is {here}", address.domain())]
+    Elsewhere {
+        /// Who came.
+        address: ParticipantId,
+        /// Whose accounts are here.
+        here: Domain,
+    },
     /// Address or password; which one is not told.
     #[error("the address or the password is not right")]
     NotRight,
@@ -135,7 +146,7 @@ impl Accounts {
             return Err(AccountError::RegistrationClosed);
         }
         let invitation = match (inner.registration, invitation) {
-            (Registration::Invitation, None) => return Err(AccountError::NoInvitation),
+            (Registration::Invitation, None) => return Err(AccountError::InvitationNeeded),
             (Registration::Invitation, Some(code)) => Some(hash_of(code)),
             _ => None,
         };
@@ -213,6 +224,12 @@ impl Accounts {
     ) -> Result<SignedIn, AccountError> {
         let inner = &self.inner;
         let known = address.trim().to_lowercase();
+        if let Ok(address) = known.parse::<ParticipantId>()
+            && address.domain() != inner.domain
+        {
+            let here = inner.domain.clone();
+            return Err(AccountError::Elsewhere { address, here });
+        }
         inner
             .attempts
             .allow_sign_in(from, &known, clock::tick())
@@ -484,7 +501,11 @@ mod tests {
             .sign_in(HERE, "alice@example.com", "correct horse", "")
             .await
             .unwrap_err();
-        assert_eq!([&wrong, &unknown, &elsewhere], [&AccountError::NotRight; 3]);
+        assert_eq!([&wrong, &unknown], [&AccountError::NotRight; 2]);
+        assert_eq!(
+            elsewhere.to_string(),
+            "alice@example.com signs in at example.com, this is example.org"
+        );
     }
 
     #[tokio::test]

@@ -71,8 +71,26 @@ impl ServerUrl {
         let stream = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls_config()?))
             .connect(name, tcp)
             .await
-            .with_context(|| format!("{self} has no certificate that this machine trusts"))?;
+            .map_err(|error| self.tls_failed(&error))?;
         Ok(Box::new(stream))
+    }
+
+    /// A port that speaks plain HTTP answers a handshake with what is no TLS record.
+    fn tls_failed(&self, error: &std::io::Error) -> anyhow::Error {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        match cause {
+            Some(rustls::Error::InvalidMessage(_)) => {
+                anyhow::anyhow!(
+                    "{self} does not speak TLS there; try http://{}:{}",
+                    self.host,
+                    self.port
+                )
+            }
+            Some(rustls::Error::InvalidCertificate(reason)) => {
+                anyhow::anyhow!("{self} has no certificate that this machine trusts: {reason:?}")
+            }
+            _ => anyhow::anyhow!("{self}: the TLS handshake failed: {error}"),
+        }
     }
 }
 

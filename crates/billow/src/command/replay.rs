@@ -24,7 +24,7 @@ use crate::client::Profile;
 #[command(
     after_help = "A trace is a JSON file, plain or gzipped: sequential {endContent, txns: [{patches}]} or concurrent\n\
     {kind: \"concurrent\", endContent, numAgents, txns: [{parents, agent, patches}]}. Each person edits at exactly the\n\
-    state that the trace says they saw. The command fails (exit code 1) when a server's text is not endContent.\n\n\
+    state that the trace says they saw (a tab, which no blip may hold, is written as an em space). The command fails (exit code 1) when a server's text is not endContent.\n\n\
     Example:\n  billow replay --trace clownschool.json.gz --at alice,bob"
 )]
 pub struct Replay {

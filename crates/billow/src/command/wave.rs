@@ -23,6 +23,8 @@ use crate::client::{Profile, Socket};
 
 /// How long a command waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of one message that every server takes, unless it was told otherwise.
+const MESSAGE_MAX: usize = 1 << 20;
 
 /// Waves: list, make, read and write them.
 #[derive(Debug, clap::Subcommand)]
@@ -201,6 +203,12 @@ impl OpenWave {
         let (wavelet, version) = (state.wavelet.clone(), state.version);
         submit(&mut self.socket, &wavelet, version, ops).await
     }
+
+    /// One's own new blip is not news to oneself.
+    pub async fn mark_read(&mut self, blip: &DocumentId, version: u64) -> anyhow::Result<()> {
+        let wavelet = self.conversation()?.wavelet.clone();
+        mark_read(&mut self.socket, wavelet, blip, version).await
+    }
 }
 
 /// Where [`create`] put a wave.
@@ -226,10 +234,42 @@ pub async fn create(profile: &Profile, text: &str, with: &[String]) -> anyhow::R
         .context("the profile's address is damaged")?;
     let wave = format!("{domain}/w+{}", random_token()?);
     let blip = DocumentId::new(&format!("b+{}", random_token()?))?;
-    let ops = conversation::create_wave(&me, &blip, conversation::blip_of_text(text)?, &with)?;
+    let ops = conversation::create_wave(&me, &blip, conversation::blip_of_text(&without_tabs(text))?, &with)?;
     let mut socket = Socket::connect(profile).await?;
-    let version = submit(&mut socket, &format!("{wave}/~/conv+root"), 0, &ops).await?;
+    let wavelet = format!("{wave}/~/conv+root");
+    let version = submit(&mut socket, &wavelet, 0, &ops).await?;
+    mark_read(&mut socket, wavelet, &blip, version).await?;
     Ok(Created { wave, blip, version })
+}
+
+async fn mark_read(socket: &mut Socket, wavelet: String, blip: &DocumentId, version: u64) -> anyhow::Result<()> {
+    let blips = vec![blip.to_string()];
+    let read = ClientMessage::Read {
+        wavelet,
+        blips,
+        version,
+    };
+    socket.send(&read).await
+}
+
+/// What somebody wrote as a blip can hold it: a tab, which no blip may hold, as spaces up to the next multiple of four.
+pub fn without_tabs(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut column = 0;
+    for c in text.chars() {
+        match c {
+            '\t' => {
+                let spaces = 4 - column % 4;
+                plain.extend(std::iter::repeat_n(' ', spaces));
+                column += spaces;
+            }
+            c => {
+                plain.push(c);
+                column = if c == '\n' { 0 } else { column + 1 };
+            }
+        }
+    }
+    plain
 }
 
 async fn submit(socket: &mut Socket, wavelet: &str, version: u64, ops: &[WaveletOp]) -> anyhow::Result<u64> {
@@ -241,6 +281,10 @@ async fn submit(socket: &mut Socket, wavelet: &str, version: u64, ops: &[Wavelet
         version,
         operations: ops.iter().map(operation_to_message).collect(),
     };
+    let size = serde_json::to_vec(&message)?.len();
+    if size > MESSAGE_MAX {
+        bail!("this is too much to send at once: {size} bytes, at most {MESSAGE_MAX}; write it in parts");
+    }
     socket.send(&message).await?;
     let give_up = Instant::now() + PATIENCE;
     loop {
@@ -284,4 +328,15 @@ pub fn random_token() -> anyhow::Result<String> {
     let mut bytes = [0; 12];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
     Ok(hex::encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_tabs;
+
+    #[test]
+    fn a_tab_reaches_to_the_next_stop() {
+        assert_eq!(without_tabs("\ta\tbcde\tf\n\tg"), "    a   bcde    f\n    g");
+        assert_eq!(without_tabs("plain"), "plain");
+    }
 }

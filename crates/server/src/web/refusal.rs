@@ -34,8 +34,10 @@ impl From<AccountError> for Refused {
         let status = match &error {
             AccountError::BadAddress(_) | AccountError::BadPassword(_) => StatusCode::UNPROCESSABLE_ENTITY,
             AccountError::Taken(_) => StatusCode::CONFLICT,
-            AccountError::RegistrationClosed | AccountError::NoInvitation => StatusCode::FORBIDDEN,
-            AccountError::NotRight => StatusCode::UNAUTHORIZED,
+            AccountError::RegistrationClosed | AccountError::InvitationNeeded | AccountError::NoInvitation => {
+                StatusCode::FORBIDDEN
+            }
+            AccountError::NotRight | AccountError::Elsewhere { .. } => StatusCode::UNAUTHORIZED,
             AccountError::TooManyTries(_) => StatusCode::TOO_MANY_REQUESTS,
             AccountError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -19,6 +19,18 @@ struct File {
     txns: Vec<Transaction>,
 }
 
+impl File {
+    /// No blip may hold a tab (operations.md §9): an em space, as long as one, stands for it.
+    fn without_tabs(mut self) -> Self {
+        let replace = |text: &mut String| *text = text.replace('\t', "\u{2003}");
+        replace(&mut self.start_content);
+        replace(&mut self.end_content);
+        let patches = self.txns.iter_mut().flat_map(|txn| &mut txn.patches);
+        patches.for_each(|Patch(_, _, inserted)| replace(inserted));
+        self
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct Transaction {
     parents: Option<Vec<usize>>,
@@ -59,8 +71,9 @@ impl Trace {
             (&bytes[..]).read_to_string(&mut text)
         }
         .with_context(|| format!("{} is neither JSON nor gzip", path.display()))?;
-        let file: File =
-            serde_json::from_str(&text).with_context(|| format!("{} is no editing trace", path.display()))?;
+        let file: File = serde_json::from_str(&text)
+            .map(File::without_tabs)
+            .with_context(|| format!("{} is no editing trace", path.display()))?;
         Self::from_file(file, first).with_context(|| format!("{} cannot be replayed", path.display()))
     }
 

@@ -37,10 +37,15 @@ impl List {
                 } else {
                     format!(", waiting for {}", row.waiting_for.join(", "))
                 };
+                let title = if row.title.is_empty() {
+                    "Untitled wave"
+                } else {
+                    &row.title
+                };
+                let blips = if row.blips == 1 { "blip" } else { "blips" };
                 println!(
-                    "{}  {}  ({unread}{} blips, {}{waiting})",
+                    "{}  {title}  ({unread}{} {blips}, {}{waiting})",
                     row.wave,
-                    row.title,
                     row.blips,
                     row.people.join(" ")
                 );

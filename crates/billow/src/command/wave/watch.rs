@@ -1,6 +1,6 @@
 //! `billow wave watch`.
 
-use billow_model::WaveletOp;
+use billow_model::{Component, DocOp, WaveletOp};
 use billow_server::web::messages::ServerMessage;
 
 use super::{OpenWave, operations_from_messages, show::delivery_words};
@@ -22,7 +22,10 @@ impl Watch {
         let mut opened = OpenWave::open(profile, &self.wave).await?;
         let mut left = self.count;
         while left != Some(0) {
-            let message = opened.socket.next().await?;
+            let message = tokio::select! {
+                message = opened.socket.next() => message?,
+                interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
+            };
             if as_json {
                 println!("{}", serde_json::to_string(&message)?);
             } else if let Some(line) = describe(&message)? {
@@ -39,8 +42,11 @@ impl Watch {
 fn describe(message: &ServerMessage) -> anyhow::Result<Option<String>> {
     Ok(match message {
         ServerMessage::Delta { delta } => {
-            let what: Vec<String> = operations_from_messages(delta)?.iter().map(describe_op).collect();
-            Some(format!("{} {}: {}", delta.version, delta.author, what.join("; ")))
+            let what: Vec<String> = operations_from_messages(delta)?
+                .iter()
+                .filter_map(describe_op)
+                .collect();
+            (!what.is_empty()).then(|| format!("{} {} {}", delta.version, delta.author, what.join(", ")))
         }
         ServerMessage::Delivery { peers, .. } => {
             let peers: Vec<String> = peers
@@ -59,21 +65,52 @@ fn describe(message: &ServerMessage) -> anyhow::Result<Option<String>> {
     })
 }
 
-fn describe_op(op: &WaveletOp) -> String {
-    use billow_model::Component as C;
+/// What was done, as one would say it; `None` for what only the layout needs.
+fn describe_op(op: &WaveletOp) -> Option<String> {
     match op {
-        WaveletOp::AddParticipant(who) => format!("adds {who}"),
-        WaveletOp::RemoveParticipant(who) => format!("removes {who}"),
-        WaveletOp::NoOp => "nothing".to_owned(),
-        WaveletOp::MutateDocument { id, op } => {
-            let changes = op.components().iter().filter_map(|component| match component {
-                C::Characters(text) => Some(format!("+{text:?}")),
-                C::DeleteCharacters(text) => Some(format!("-{text:?}")),
-                C::ElementStart { kind, .. } => Some(format!("+<{kind}>")),
-                C::DeleteElementStart { kind, .. } => Some(format!("-<{kind}>")),
-                _ => None,
-            });
-            format!("{id} {}", changes.collect::<Vec<_>>().join(" "))
+        WaveletOp::AddParticipant(who) => Some(format!("adds {who}")),
+        WaveletOp::RemoveParticipant(who) => Some(format!("removes {who}")),
+        WaveletOp::NoOp => None,
+        WaveletOp::MutateDocument { id, op } if id.as_str() == "conversation" => describe_manifest(op),
+        WaveletOp::MutateDocument { id, op } => describe_text(op).map(|what| format!("{what} in {id}")),
+    }
+}
+
+fn describe_manifest(op: &DocOp) -> Option<String> {
+    let blips = op.components().iter().filter_map(|component| match component {
+        Component::ElementStart { kind, attributes } if &**kind == "blip" => {
+            Some(format!("adds the blip {}", attributes.value("id")?))
         }
+        Component::DeleteElementStart { kind, attributes } if &**kind == "blip" => {
+            Some(format!("deletes the blip {}", attributes.value("id")?))
+        }
+        _ => None,
+    });
+    let blips: Vec<String> = blips.collect();
+    (!blips.is_empty()).then(|| blips.join(", "))
+}
+
+fn describe_text(op: &DocOp) -> Option<String> {
+    let (mut written, mut deleted) = (String::new(), String::new());
+    let mut is_format = false;
+    for component in op.components() {
+        match component {
+            Component::Characters(text) => written.push_str(text),
+            Component::DeleteCharacters(text) => deleted.push_str(text),
+            Component::ElementStart { kind, .. } if &**kind == "line" && !written.is_empty() => written.push('\n'),
+            Component::ElementStart { .. } | Component::DeleteElementStart { .. } => is_format = true,
+            Component::AnnotationBoundary(_)
+            | Component::UpdateAttributes { .. }
+            | Component::ReplaceAttributes { .. } => {
+                is_format = true;
+            }
+            _ => {}
+        }
+    }
+    match (written.is_empty(), deleted.is_empty()) {
+        (false, false) => Some(format!("replaces {deleted:?} by {written:?}")),
+        (false, true) => Some(format!("writes {written:?}")),
+        (true, false) => Some(format!("deletes {deleted:?}")),
+        (true, true) => is_format.then(|| "changes the form".to_owned()),
     }
 }

@@ -14,7 +14,8 @@ use crate::client::Profile;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Without --blip or --reply-to the text becomes a new blip at the end of the wave.\n\n\
-    Examples:\n  billow wave write example.org/w+abc \"Friday is fine\"\n  date | billow wave write example.org/w+abc --blip b+xyz -"
+    Examples:\n  billow wave write example.org/w+abc \"Friday is fine\"\n  date | billow wave write example.org/w+abc --blip b+xyz -\n\n\
+    Text for a blip goes on in its last line; to begin a new one: --blip b+xyz $'\\nA new line'"
 )]
 pub struct Write {
     /// The wave, like example.org/w+abc
@@ -38,8 +39,10 @@ impl Write {
         } else {
             self.text
         };
+        let text = super::without_tabs(&text);
         let mut opened = OpenWave::open(profile, &self.wave).await?;
         let wavelet = opened.wavelet()?;
+        let is_new = self.blip.is_none();
         let (blip, ops) = if let Some(blip) = self.blip {
             let id = DocumentId::new(&blip)?;
             let op = append(&opened.document(&blip)?, &text)?;
@@ -54,6 +57,9 @@ impl Write {
             (id, ops)
         };
         let version = opened.submit(&ops).await?;
+        if is_new {
+            opened.mark_read(&blip, version).await?;
+        }
         if as_json {
             println!(
                 "{}",
@@ -66,7 +72,7 @@ impl Write {
     }
 }
 
-/// Text at the end of a blip: the first line goes on where the last one ended.
+/// Text at the end of a blip: its first line goes on where the blip's last one ended.
 fn append(blip: &Document, text: &str) -> anyhow::Result<DocOp> {
     let end = u32::try_from(blip.len())?
         .checked_sub(1)
