@@ -77,6 +77,16 @@ pub enum Input {
         /// The digest of the documents at that version, if somebody has computed it.
         digest: Option<[u8; 32]>,
     },
+    /// The digest of the documents at a sealed version. A Billow server gets it with the commit notice of that version: in the
+    /// message of its last delta if that is still to be sent, or by itself.
+    Digest {
+        /// Which wavelet.
+        wavelet: WaveletName,
+        /// The version.
+        at: HashedVersion,
+        /// The digest.
+        digest: [u8; 32],
+    },
     /// The deltas from this version on are not for this peer any more: its last participant was removed before.
     Left {
         /// Which wavelet.
@@ -283,6 +293,7 @@ impl Host {
                 resulting,
                 digest,
             } => self.sealed(wavelet, applied_at, resulting, digest),
+            Input::Digest { wavelet, at, digest } => self.digest(&wavelet, at, digest),
             Input::Left { wavelet, at } => self.left(&wavelet, at),
             Input::Deltas { wavelet, from, deltas } => self.deltas(now, &wavelet, from, &deltas),
             Input::NoDeltas { wavelet, from, reason } => {
@@ -376,11 +387,41 @@ impl Host {
         let rejoined = lane.until.take().is_some();
         lane.sealed = lane.sealed.max(resulting);
         lane.newest = lane.newest.max(Some(applied_at));
-        lane.digest = digest.map(|digest| (resulting, digest));
+        if let Some(digest) = digest {
+            lane.digest = Some((resulting, digest));
+        }
         if rejoined || !known {
             self.persist(&wavelet);
         }
         self.touch(&wavelet);
+    }
+
+    fn digest(&mut self, wavelet: &WaveletName, at: HashedVersion, digest: [u8; 32]) {
+        let Some(lane) = self.lanes.get_mut(wavelet) else {
+            return;
+        };
+        lane.digest = Some((at.version, digest));
+        if lane.has_sent(at.version) {
+            self.notice(wavelet, &at, digest);
+        }
+    }
+
+    /// Tells a peer that has been sent a version what its documents look like there. Not waited for: there will be another one.
+    fn notice(&mut self, wavelet: &WaveletName, at: &HashedVersion, digest: [u8; 32]) {
+        let Some(service) = self.service.as_ref().filter(|_| self.away.is_none()) else {
+            return;
+        };
+        if !matches!(service.software, Software::Billow { digest: true, .. }) {
+            return;
+        }
+        let update = update::Outgoing {
+            name: wavelet,
+            deltas: &[],
+            commit: Some(at),
+            digest: Some(digest),
+        };
+        let message = update::message(self.own.clone(), service.jid.clone(), self.ids.fresh(), &update);
+        self.outputs.push_back(Output::Send(message.to_element()));
     }
 
     fn left(&mut self, wavelet: &WaveletName, at: Version) {

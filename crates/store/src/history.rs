@@ -1,5 +1,6 @@
 //! The histories of wavelets: what was applied, what of it is sealed, what our users have under way to other hosts.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -10,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::StoreError;
 use crate::snapshot::{self, Snapshot};
+use crate::standing::{self, StoredStanding};
 use crate::{Store, inbox};
 
 /// Which of a user's changes it is: an editor's name and its count (decision 8 of the client protocol).
@@ -85,6 +87,11 @@ pub struct WaveletWrite {
     pub settled: Vec<Submission>,
     /// Domains that the deltas are for from these versions on; one that has a cursor keeps it.
     pub reached: Vec<(Domain, Version)>,
+    /// How the copy stands to its host from now on.
+    pub standing: Option<StoredStanding>,
+    /// The deltas take the place of the whole stored history, its participants, summary and snapshot. What is outgoing stays,
+    /// and a delta keeps the submission that was stored with the one in its place.
+    pub replaces: bool,
 }
 
 impl WaveletWrite {
@@ -100,6 +107,8 @@ impl WaveletWrite {
             sent: Vec::new(),
             settled: Vec::new(),
             reached: Vec::new(),
+            standing: None,
+            replaces: false,
         }
     }
 }
@@ -115,6 +124,10 @@ pub struct StoredWavelet {
     pub sealed: Option<HashedVersion>,
     /// Submissions under way to its host.
     pub outgoing: Vec<Outgoing>,
+    /// How the copy stands to its host, if that was ever in doubt.
+    pub standing: Option<StoredStanding>,
+    /// The history up to this version has taken the place of another one.
+    pub rebuilt: Option<Version>,
 }
 
 impl Store {
@@ -368,6 +381,10 @@ pub(crate) fn find_or_add(connection: &Connection, name: &WaveletName) -> Result
 
 fn append(connection: &Connection, write: &WaveletWrite) -> Result<(), StoreError> {
     let wavelet = find_or_add(connection, &write.name)?;
+    let submissions = match write.replaces {
+        true => standing::clear(connection, wavelet)?,
+        false => HashMap::new(),
+    };
     if let Some(first) = write.deltas.first() {
         check_follows(&write.name, "the history", head(connection, wavelet)?, first.applied_at)?;
     }
@@ -375,8 +392,10 @@ fn append(connection: &Connection, write: &WaveletWrite) -> Result<(), StoreErro
         check_follows(&write.name, "the history", earlier.resulting, later.applied_at)?;
     }
     for delta in &write.deltas {
-        add_delta(connection, wavelet, delta)?;
+        let submission = delta.submission.as_ref().or_else(|| submissions.get(&delta.applied_at));
+        add_delta(connection, wavelet, delta, submission)?;
     }
+    standing::keep(connection, wavelet, write)?;
     let seals: Vec<&StoredSeal> = write
         .deltas
         .iter()
@@ -446,7 +465,12 @@ pub(crate) fn sealed_head(connection: &Connection, wavelet: i64) -> Result<Optio
     }))
 }
 
-fn add_delta(connection: &Connection, wavelet: i64, delta: &StoredDelta) -> Result<(), StoreError> {
+fn add_delta(
+    connection: &Connection,
+    wavelet: i64,
+    delta: &StoredDelta,
+    submission: Option<&Submission>,
+) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO deltas (wavelet, applied_at, resulting, author, timestamp, ops, session, sequence, signed_digest, sum)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))",
@@ -458,8 +482,8 @@ fn add_delta(connection: &Connection, wavelet: i64, delta: &StoredDelta) -> Resu
         delta.author.as_str(),
         delta.timestamp.0,
         delta.ops.as_ref(),
-        delta.submission.as_ref().map(|s| &s.session),
-        delta.submission.as_ref().map(|s| signed(s.sequence)),
+        submission.map(|s| &s.session),
+        submission.map(|s| signed(s.sequence)),
         delta.signed_digest,
     ])?;
     if let (Some(original), None) = (&delta.signed, &delta.seal) {
@@ -524,11 +548,14 @@ fn load(connection: &Connection, name: &WaveletName) -> Result<Option<StoredWave
         .map_or(Version::ZERO, |snapshot| snapshot.version.min(snapshot.sealed));
     let deltas = deltas(connection, name, wavelet, from, Version::new(i64::MAX as u64), |_| true)?;
     let outgoing = outgoing(connection, wavelet)?;
+    let (standing, rebuilt) = standing::load(connection, wavelet)?;
     Ok(Some(StoredWavelet {
         snapshot,
         deltas,
         sealed,
         outgoing,
+        standing,
+        rebuilt,
     }))
 }
 

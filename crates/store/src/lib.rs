@@ -35,6 +35,7 @@ mod schema;
 mod scrub;
 mod signer;
 mod snapshot;
+mod standing;
 mod sum;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ pub use inbox::{InboxEntry, Summary};
 pub use salvage::{Salvaged, salvage};
 pub use scrub::{Finding, ScrubPosition};
 pub use snapshot::Snapshot;
+pub use standing::StoredStanding;
 
 use folder::Folder;
 use health::Health;

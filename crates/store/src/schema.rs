@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::error::OpenError;
 
 /// One text per step; a step once released is never edited.
-const STEPS: &[&str] = &[FIRST, SUMS];
+const STEPS: &[&str] = &[FIRST, SUMS, STANDINGS];
 
 /// Brings the database to the latest schema; each step is one transaction.
 ///
@@ -28,6 +28,32 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     }
     Ok(())
 }
+
+/// How copies of others' wavelets stand to their hosts; which keys peers have shown.
+const STANDINGS: &str = "
+-- state: refetching, refetched, quarantined, dropped or following. evidence: the store does not look inside.
+-- rebuilt: the history up to this version took the place of another one; who knows that one needs everything anew.
+CREATE TABLE standings (
+    wavelet INTEGER PRIMARY KEY REFERENCES wavelets,
+    state TEXT NOT NULL,
+    evidence BLOB NOT NULL,
+    rebuilt INTEGER
+) STRICT;
+
+-- Sealed histories that the operator has dropped; dropped: when, in ms since 1970.
+CREATE TABLE transcripts (
+    wavelet INTEGER NOT NULL REFERENCES wavelets,
+    dropped INTEGER NOT NULL,
+    applied_at INTEGER NOT NULL,
+    resulting INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    applied BLOB NOT NULL,
+    PRIMARY KEY (wavelet, dropped, applied_at)
+) STRICT, WITHOUT ROWID;
+
+-- The last TLS key that a peer has shown; fingerprint: SHA-256 of its SubjectPublicKeyInfo.
+CREATE TABLE peer_keys (peer TEXT PRIMARY KEY, fingerprint BLOB NOT NULL, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+";
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;

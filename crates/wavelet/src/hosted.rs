@@ -24,6 +24,7 @@ use bytes::Bytes;
 use crate::access::Readers;
 use crate::limits::{Refusal, check_size};
 use crate::log::{Log, Signed, SignedMark};
+use crate::pace::{HOST_MS, Pace};
 use crate::placement::{place_local, place_signed};
 use crate::record::{LoadError, Origin, Record, Seal, SignedDigest, StoredRecord, Submission, encode_ops};
 
@@ -31,6 +32,8 @@ use crate::record::{LoadError, Origin, Record, Seal, SignedDigest, StoredRecord,
 pub const UNDER_WAY_MAX: usize = 1_000;
 /// Operations that may wait for their seal on a wavelet that no other domain is on.
 pub const UNSEALED_MAX: u64 = 1_000;
+/// How long after a signature could not be made it is asked for again, ms.
+const SIGN_AGAIN_MS: i64 = 10_000;
 /// Refused signed deltas that are remembered.
 const REFUSED_MAX: usize = 1_000;
 
@@ -71,6 +74,8 @@ pub enum HostedInput {
         /// The very delta that was handed out, signed.
         delta: Encoded<SignedDelta>,
     },
+    /// The other answer to [`HostedOutput::Sign`]: it could not be signed. It is asked for again later.
+    SignFailed,
     /// Everything up to this version that was handed out as [`HostedOutput::PersistSeal`] is on disk.
     SealPersisted {
         /// The version after the last of these seals.
@@ -80,6 +85,8 @@ pub enum HostedInput {
     LegacyDomains(BTreeSet<Domain>),
     /// Seal everything that is persisted, even if nobody else needs it yet.
     SealNow,
+    /// The deadline has passed.
+    Tick,
 }
 
 /// What a hosted wavelet wants done, in this order.
@@ -96,7 +103,8 @@ pub enum HostedOutput {
         /// What became of it.
         outcome: Result<Applied, Refusal>,
     },
-    /// Sign with the key of the author's domain; then tell [`HostedInput::Signed`]. At most one is under way.
+    /// Sign with the key of the author's domain; then tell [`HostedInput::Signed`] or [`HostedInput::SignFailed`]. At most one
+    /// is under way.
     Sign(Encoded<Delta>),
     /// Store the seal beside its record; then tell [`HostedInput::SealPersisted`].
     PersistSeal(Arc<Seal>),
@@ -105,6 +113,16 @@ pub enum HostedOutput {
         /// The stored seal.
         seal: Arc<Seal>,
         /// Other domains that must get it: those taking part after it and those it removed (protocol.md §6.2).
+        domains: Vec<Domain>,
+    },
+    /// The digest of the documents at a sealed version, for other Billow servers to compare theirs with. Computed about once
+    /// a second at most, and always at last when nothing more happens.
+    Digest {
+        /// The version.
+        at: HashedVersion,
+        /// [`Wavelet::digest`] there.
+        digest: [u8; 32],
+        /// Other domains that take part.
         domains: Vec<Domain>,
     },
     /// The answer to [`HostedInput::RemoteSubmit`].
@@ -149,6 +167,11 @@ pub struct HostedWavelet {
     /// Signed deltas that were refused, and why: a late copy of the same bytes must not be applied after all, when its
     /// author has been told and has submitted something else instead.
     refused: HashMap<SignedDigest, Refusal>,
+    /// What could not be signed is tried again then.
+    sign_again: Option<Timestamp>,
+    /// There is a newer sealed version than the one of the last digest.
+    digest_owed: bool,
+    pace: Pace,
     failed: bool,
 }
 
@@ -192,6 +215,9 @@ impl HostedWavelet {
             seal_until: Version::ZERO,
             legacy: BTreeSet::new(),
             refused: HashMap::new(),
+            sign_again: None,
+            digest_owed: false,
+            pace: Pace::new(HOST_MS),
             failed: false,
         }
     }
@@ -230,11 +256,21 @@ impl HostedWavelet {
             HostedInput::Persisted { upto } => self.persisted(upto),
             HostedInput::PersistFailed => self.fail(),
             HostedInput::Signed { delta } => self.signed(delta),
-            HostedInput::SealPersisted { upto } => self.seal_persisted(upto),
+            HostedInput::SignFailed => self.sign_failed(now),
+            HostedInput::SealPersisted { upto } => {
+                self.seal_persisted(upto);
+                self.tell_digest(now);
+            }
             HostedInput::LegacyDomains(domains) => self.legacy = domains,
             HostedInput::SealNow => {
                 self.seal_until = self.log.head().version();
                 self.seal_on();
+            }
+            HostedInput::Tick => {
+                if self.sign_again.take_if(|at| *at <= now).is_some() {
+                    self.seal_on();
+                }
+                self.tell_digest(now);
             }
         }
     }
@@ -244,10 +280,14 @@ impl HostedWavelet {
         self.outputs.pop_front()
     }
 
-    /// When the machine wants to be told the time: never, its work is only ever started by inputs.
+    /// When the machine wants a [`HostedInput::Tick`].
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        None
+        if self.failed {
+            return None;
+        }
+        let digest = self.may_tell_digest().then(|| self.pace.next());
+        [digest, self.sign_again].into_iter().flatten().min()
     }
 
     /// The wavelet as it is persisted and shown.
@@ -468,7 +508,7 @@ impl HostedWavelet {
     fn seal_on(&mut self) {
         let host = self.name.host();
         let shared = self.log.readers().domains().any(|(domain, _)| domain != host);
-        while self.signing.is_none() && !self.failed {
+        while self.signing.is_none() && self.sign_again.is_none() && !self.failed {
             let Some(record) = self
                 .log
                 .unsealed()
@@ -512,6 +552,13 @@ impl HostedWavelet {
         }
     }
 
+    /// What cannot be signed now stays where it is, and is tried again.
+    fn sign_failed(&mut self, now: Timestamp) {
+        if self.signing.take().is_some() {
+            self.sign_again = Some(Timestamp(now.0.saturating_add(SIGN_AGAIN_MS)));
+        }
+    }
+
     /// Seals the first unsealed record with its signed delta.
     fn seal(&mut self, signed: Encoded<SignedDelta>) {
         let chain = self.log.chain().clone();
@@ -536,6 +583,7 @@ impl HostedWavelet {
                 return;
             };
             self.sealed = seal.resulting.clone();
+            self.digest_owed = true;
             let response = SubmitResponse {
                 operations_applied: seal.applied.operations_applied,
                 resulting: seal.resulting.clone(),
@@ -548,6 +596,29 @@ impl HostedWavelet {
                     outcome: Ok(response.clone()),
                 });
             }
+        }
+    }
+
+    /// A digest is of a sealed version, and there is one of the newest state only.
+    fn may_tell_digest(&self) -> bool {
+        self.digest_owed && self.log.shown().version() == self.sealed.version
+    }
+
+    fn tell_digest(&mut self, now: Timestamp) {
+        if !self.may_tell_digest() || self.failed {
+            return;
+        }
+        let others = self.log.readers().domains();
+        let others = others.filter(|(domain, until)| until.is_none() && *domain != self.name.host());
+        let domains: Vec<Domain> = others.map(|(domain, _)| domain.clone()).collect();
+        if domains.is_empty() {
+            self.digest_owed = false;
+            return;
+        }
+        if let Some(digest) = self.pace.digest(now, self.log.shown()) {
+            self.digest_owed = false;
+            let at = self.sealed.clone();
+            self.outputs.push_back(HostedOutput::Digest { at, digest, domains });
         }
     }
 

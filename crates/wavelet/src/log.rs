@@ -391,6 +391,20 @@ impl Log {
         shown
     }
 
+    /// Takes over from another log of the same history what only that one knows: which submissions its records are.
+    pub(crate) fn adopt(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.sessions, &mut other.sessions);
+        for entry in &mut self.entries {
+            let own = other.entry(entry.record.applied_at()).map(|entry| &entry.record.origin);
+            if let Some(origin @ Origin::Local(_)) = own {
+                entry.record = Arc::new(Record {
+                    delta: entry.record.delta.clone(),
+                    origin: origin.clone(),
+                });
+            }
+        }
+    }
+
     /// The first record without a seal.
     pub(crate) fn unsealed(&self) -> Option<&Arc<Record>> {
         self.entry(self.chain.version).map(|entry| &entry.record)

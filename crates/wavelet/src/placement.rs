@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use billow_model::doc::schema::Schema;
 use billow_model::transform::TransformError;
 use billow_model::{
-    Delta, Document, DocumentId, Domain, HashedVersion, ParticipantId, TransformedDelta, Version, WaveletName,
-    WaveletOp,
+    Delta, Document, DocumentId, Domain, HashedVersion, ParticipantId, Timestamp, TransformedDelta, Version,
+    WaveletName, WaveletOp,
 };
 
 use billow_wire::{AppliedDelta, Encoded, SignedDelta};
@@ -171,11 +171,14 @@ pub(crate) enum Replayed {
 
 /// Computes from an applied delta what its host has computed, exactly as the reference does.
 pub(crate) fn replay(
+    now: Timestamp,
     log: &Log,
     applied: &AppliedDelta,
     signed: &Encoded<SignedDelta>,
 ) -> Result<Replayed, Contradiction> {
     const TIME_MAX: i64 = 1 << 52;
+    /// A clock may be wrong; one that is more than a year wrong is not believed.
+    const AHEAD_MAX_MS: i64 = 366 * 86_400_000;
     let ours = log.hashed_head().expect("every record of a replica has its seal");
     if applied.applied_at() != ours {
         return Err(Contradiction::AppliedAt {
@@ -183,7 +186,8 @@ pub(crate) fn replay(
             theirs: applied.applied_at().clone(),
         });
     }
-    if !(0..TIME_MAX).contains(&applied.timestamp.0) {
+    let latest = now.0.saturating_add(AHEAD_MAX_MS).min(TIME_MAX - 1);
+    if !(0..=latest).contains(&applied.timestamp.0) {
         return Err(Contradiction::Timestamp(applied.timestamp.0));
     }
     let Delta {

@@ -147,7 +147,7 @@ impl ReferenceReplica {
     /// Applies the next delta, or says what is wrong with it.
     pub fn follow(&mut self, applied: Encoded<AppliedDelta>) -> Result<Arc<Record>, Contradiction> {
         let signed = applied.signed.clone();
-        let Replayed::Delta(delta) = replay(&self.0, &applied, &signed)? else {
+        let Replayed::Delta(delta) = replay(Timestamp(i64::MAX), &self.0, &applied, &signed)? else {
             return Err(Contradiction::Target {
                 target: signed.delta.target.clone(),
             });

@@ -6,13 +6,17 @@
 //! until the host has answered. Its effect comes back like everybody's deltas, and is recognised by its bytes.
 //!
 //! A delta that does not verify changes nothing. A verified one that contradicts what we have (another hash, another
-//! count of operations, operations that do not apply) quarantines the wavelet: it stays readable, and takes nothing more.
+//! count of operations, operations that do not apply, documents with another digest) has the history fetched again from
+//! version 0, once (`remote/refetch.rs`). If that does not help, the wavelet is in quarantine: it stays readable, and
+//! takes nothing more. Both are told as [`Standing`]s, which are kept on disk with the [`Evidence`].
 //!
 //! Bounds: [`PENDING_MAX`] deltas ahead of a gap (the farthest are dropped, their update refused; history brings them),
 //! 4 MiB of deltas in order, one history request, [`QUEUE_MAX`] submissions (further ones are refused as unavailable).
 
+mod evidence;
 mod intake;
 mod outbox;
+mod refetch;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,6 +34,10 @@ use crate::log::{Log, Signed};
 use crate::record::{LoadError, Record, Seal, StoredRecord, Submission};
 use intake::Intake;
 use outbox::{Job, Outbox};
+use refetch::Refetch;
+
+pub use evidence::{Contradiction, Evidence, Standing};
+pub use refetch::REFETCH_BYTES;
 
 /// Deltas that wait for a gap to be closed.
 pub const PENDING_MAX: usize = 64;
@@ -67,7 +75,7 @@ pub enum RemoteInput {
         /// Which request.
         request: u64,
         /// The deltas as they came from the host's server, or the reason for which there are none.
-        outcome: Result<Vec<Encoded<AppliedDelta>>, String>,
+        outcome: Result<Vec<Encoded<AppliedDelta>>, HistoryFailure>,
     },
     /// The answer to [`RemoteOutput::LoadOlder`]: the stored records from the asked version up to where memory begins.
     Older {
@@ -99,6 +107,10 @@ pub enum RemoteInput {
         /// The very delta that was handed out, signed.
         delta: Encoded<SignedDelta>,
     },
+    /// The other answer to [`RemoteOutput::Sign`]: it could not be signed. It is asked for again later.
+    SignFailed,
+    /// The answer to [`RemoteOutput::Replace`]: it is done on disk.
+    Replaced,
     /// The answer to [`RemoteOutput::PersistOutgoing`] and to [`RemoteOutput::DropOutgoing`]: it is done on disk.
     OutgoingPersisted,
     /// The answer to [`RemoteOutput::Submit`].
@@ -125,6 +137,17 @@ pub enum Verification {
     UnknownSigner(SignerId),
     /// A signature does not hold.
     Bad(String),
+}
+
+/// Why there is no history.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryFailure {
+    /// No answer, or the host could not now: the same is asked for again later.
+    #[error("{0}")]
+    NotNow(String),
+    /// The host says no: it does not have it, or does not give it to us.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Why a submission did not get through to the host, or was not taken.
@@ -211,7 +234,7 @@ pub enum RemoteOutput {
         /// What became of it.
         outcome: Result<Applied, Refusal>,
     },
-    /// Sign with the key of the author's domain; then tell [`RemoteInput::Signed`].
+    /// Sign with the key of the author's domain; then tell [`RemoteInput::Signed`] or [`RemoteInput::SignFailed`].
     Sign(Encoded<Delta>),
     /// Store the outgoing submission, replacing one of the same identity; then tell [`RemoteInput::OutgoingPersisted`].
     PersistOutgoing(Outgoing),
@@ -227,7 +250,19 @@ pub enum RemoteOutput {
     },
     /// The host can, or cannot, be reached; said on each change.
     HostState(HostState),
-    /// A verified contradiction: keep the evidence and tell the operator. The wavelet takes nothing more.
+    /// A contradiction: tell the operator. The history is fetched again.
+    Diverged(Box<Evidence>),
+    /// Keep how the copy stands to its host, in the place of what was kept; for [`RemoteWavelet::restore`].
+    PersistStanding(Standing),
+    /// Store these records with their seals in the place of the whole stored history and its snapshots, in one write; what is
+    /// outgoing stays, and so does the submission of a record that had one. Then tell [`RemoteInput::Replaced`].
+    Replace {
+        /// From version 0 on.
+        records: Vec<(Arc<Record>, Arc<Seal>)>,
+    },
+    /// The shown state is another one: whoever has the wavelet open needs it whole, whatever version they know.
+    Reset,
+    /// A contradiction, and fetching again has not helped: tell the operator. The wavelet takes nothing more.
     Quarantined(Box<Evidence>),
 }
 
@@ -252,6 +287,17 @@ pub enum HostState {
         /// When we try again.
         next_try: Timestamp,
         /// In the words of the one who noticed.
+        reason: String,
+    },
+    /// It answers, but does not give what it says there is.
+    Stale {
+        /// Since when.
+        since: Timestamp,
+        /// When it is asked for again.
+        next_try: Timestamp,
+        /// The version that it says it has.
+        ahead: Version,
+        /// What came instead.
         reason: String,
     },
 }
@@ -285,53 +331,6 @@ pub enum UpdateRefusal {
     Unavailable,
 }
 
-/// What contradicts what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evidence {
-    /// The contradiction.
-    pub contradiction: Contradiction,
-    /// Where our copy is.
-    pub ours: HashedVersion,
-    /// The bytes of the applied delta, as the host gave them; empty where a commit notice is the contradiction.
-    pub applied: Bytes,
-}
-
-/// In which way a verified delta contradicts our copy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Contradiction {
-    /// The delta is applied at our version with another hash.
-    #[error("expected it applied at {ours}, got {theirs}")]
-    AppliedAt {
-        /// Our hash of that version.
-        ours: HashedVersion,
-        /// Theirs.
-        theirs: HashedVersion,
-    },
-    /// The author signed a target that is not in our history: the author was shown another one (B-125).
-    #[error("its author saw a history that has {target}")]
-    Target {
-        /// What the author signed.
-        target: HashedVersion,
-    },
-    /// The count of operations is wrong.
-    #[error("expected {ours} operations, got {theirs}")]
-    OperationCount {
-        /// What the transformed delta has.
-        ours: u64,
-        /// What the host says.
-        theirs: u64,
-    },
-    /// The operations do not transform or apply here.
-    #[error("it does not apply: {0}")]
-    DoesNotApply(String),
-    /// The host has committed another history, or other documents, at a version that we have.
-    #[error("the host has committed something else at version {0}")]
-    Committed(Version),
-    /// The time cannot be one.
-    #[error("{0} ms since 1970 is no time")]
-    Timestamp(i64),
-}
-
 /// A wavelet of another domain.
 #[derive(Debug)]
 pub struct RemoteWavelet {
@@ -343,7 +342,10 @@ pub struct RemoteWavelet {
     intake: Intake,
     outbox: Outbox,
     host_state: HostState,
-    quarantined: bool,
+    standing: Standing,
+    /// The new copy while the history is fetched again.
+    refetch: Option<Refetch>,
+    seed: u64,
     failed: bool,
 }
 
@@ -391,13 +393,27 @@ impl RemoteWavelet {
             intake: Intake::new(admitted, seed),
             outbox: Outbox::new(seed.rotate_left(32)),
             host_state: HostState::Reachable,
-            quarantined: false,
+            standing: Standing::Following,
+            refetch: None,
+            seed,
             failed: false,
+        }
+    }
+
+    /// Takes up a standing that was kept, just after [`RemoteWavelet::load`] (or [`RemoteWavelet::new`], if the copy was
+    /// dropped). What was being fetched again is fetched again from the start.
+    pub fn restore(&mut self, now: Timestamp, standing: Standing) {
+        self.standing = standing;
+        match self.standing.clone() {
+            Standing::Refetching(evidence) => self.refetch(now, evidence),
+            Standing::Dropped(evidence) => self.expect(now, evidence.ours),
+            Standing::Following | Standing::Refetched(_) | Standing::Quarantined(_) => {}
         }
     }
 
     /// Tells the machine something.
     pub fn handle(&mut self, now: Timestamp, input: RemoteInput) {
+        let Some(input) = self.route(now, input) else { return };
         match input {
             RemoteInput::Update { tag, update } => self.update(now, tag, update.into_inner()),
             RemoteInput::Verified { check, outcome } => self.verified(now, check, outcome),
@@ -418,6 +434,8 @@ impl RemoteWavelet {
                 Err(refusal) => self.answer(ticket, Err(refusal)),
             },
             RemoteInput::Signed { delta } => self.signed(delta),
+            RemoteInput::SignFailed => self.sign_failed(now),
+            RemoteInput::Replaced => self.replaced(now),
             RemoteInput::OutgoingPersisted => self.outgoing_persisted(now),
             RemoteInput::SubmitAnswered { attempt, outcome } => self.submit_answered(now, attempt, outcome),
             RemoteInput::HostSpoke => self.host_spoke(now),
@@ -429,6 +447,35 @@ impl RemoteWavelet {
         }
     }
 
+    /// While the history is fetched again, the answers to its questions are the new copy's.
+    fn route(&mut self, now: Timestamp, input: RemoteInput) -> Option<RemoteInput> {
+        if self.refetch.is_none() {
+            return Some(input);
+        }
+        match input {
+            RemoteInput::History {
+                request,
+                outcome: Err(HistoryFailure::Refused(reason)),
+            } => {
+                self.refetch_denied(request, reason);
+                None
+            }
+            RemoteInput::Verified { .. } | RemoteInput::SignerFetched { .. } | RemoteInput::History { .. } => {
+                self.tell_copy(now, input);
+                None
+            }
+            RemoteInput::HostSpoke => {
+                self.tell_copy(now, RemoteInput::HostSpoke);
+                Some(input)
+            }
+            RemoteInput::Tick => {
+                self.tell_copy(now, RemoteInput::Tick);
+                Some(input)
+            }
+            other => Some(other),
+        }
+    }
+
     /// Asks for the next thing to do.
     pub fn poll(&mut self) -> Option<RemoteOutput> {
         self.outputs.pop_front()
@@ -437,8 +484,11 @@ impl RemoteWavelet {
     /// When the machine wants a [`RemoteInput::Tick`].
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        if self.failed || self.quarantined {
+        if self.failed || self.is_quarantined() {
             return None;
+        }
+        if self.refetch.is_some() {
+            return self.refetch_deadline();
         }
         [self.intake_deadline(), self.outbox.deadline()]
             .into_iter()
@@ -485,7 +535,13 @@ impl RemoteWavelet {
     /// Whether a contradiction has ended the following of the host.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {
-        self.quarantined
+        matches!(self.standing, Standing::Quarantined(_))
+    }
+
+    /// How the copy stands to its host.
+    #[must_use]
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// The shown records from this version on, if all of them are in memory and it is a boundary between two of them.
@@ -526,7 +582,9 @@ impl RemoteWavelet {
     /// Whether nothing is under way, so that it may be put away.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.outputs.is_empty() && self.log.under_way() == 0 && self.intake.is_idle() && self.outbox.len() == 0
+        // What waits in quarantine waits on disk.
+        let waits = self.refetch.is_some() || !self.intake.is_idle() || self.outbox.len() > 0;
+        self.outputs.is_empty() && self.log.under_way() == 0 && (self.is_quarantined() || !waits)
     }
 
     fn answer(&mut self, ticket: u64, outcome: Result<Applied, Refusal>) {
@@ -547,7 +605,10 @@ impl RemoteWavelet {
     }
 
     fn host_spoke(&mut self, now: Timestamp) {
-        self.set_host_state(HostState::Reachable);
+        // That it speaks does not mean that it gives what it owes.
+        if !matches!(self.host_state, HostState::Stale { .. }) {
+            self.set_host_state(HostState::Reachable);
+        }
         self.host_spoke_to_intake(now);
         self.host_spoke_to_outbox(now);
     }
@@ -555,7 +616,7 @@ impl RemoteWavelet {
     fn host_silent(&mut self, now: Timestamp, next_try: Timestamp, reason: &str) {
         let since = match &self.host_state {
             HostState::Waiting { since, .. } => *since,
-            HostState::Reachable => now,
+            HostState::Reachable | HostState::Stale { .. } => now,
         };
         self.set_host_state(HostState::Waiting {
             since,
@@ -571,20 +632,40 @@ impl RemoteWavelet {
         }
     }
 
-    fn quarantine(&mut self, contradiction: Contradiction, applied: Bytes) {
-        self.quarantined = true;
-        let ours = self.log.chain().clone();
-        self.refuse_updates(&UpdateRefusal::Contradiction(contradiction.to_string()));
-        self.outputs.push_back(RemoteOutput::Quarantined(Box::new(Evidence {
-            contradiction,
-            ours,
-            applied,
-        })));
-        self.abandon_submissions(&Refusal::HostRefused(UpdateRefusal::Quarantined.to_string()));
+    /// The host answers, but not with what it says there is.
+    fn host_withholds(&mut self, now: Timestamp, next_try: Timestamp, reason: &str) {
+        let since = match &self.host_state {
+            HostState::Stale { since, .. } => *since,
+            HostState::Reachable | HostState::Waiting { .. } => now,
+        };
+        let ahead = self.newest_known();
+        self.set_host_state(HostState::Stale {
+            since,
+            next_try,
+            ahead,
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn set_standing(&mut self, standing: Standing) {
+        self.standing = standing.clone();
+        // Of a wavelet that is not in the store nothing is kept.
+        if self.log.head().version() > Version::ZERO {
+            self.outputs.push_back(RemoteOutput::PersistStanding(standing));
+        }
+    }
+
+    fn quarantine(&mut self, evidence: Box<Evidence>) {
+        self.refetch = None;
+        self.set_standing(Standing::Quarantined(evidence.clone()));
+        self.refuse_updates(&UpdateRefusal::Quarantined);
+        self.outputs.push_back(RemoteOutput::Quarantined(evidence));
+        self.refuse_queue(&Refusal::HostRefused(UpdateRefusal::Quarantined.to_string()));
     }
 
     fn fail(&mut self) {
         self.failed = true;
+        self.refetch = None;
         let done = |output: &RemoteOutput| {
             matches!(
                 output,
@@ -592,6 +673,7 @@ impl RemoteWavelet {
                     | RemoteOutput::Answer { .. }
                     | RemoteOutput::Receipt { .. }
                     | RemoteOutput::Refuse { .. }
+                    | RemoteOutput::Diverged(_)
                     | RemoteOutput::Quarantined(_)
             )
         };

@@ -103,6 +103,11 @@ impl Lane {
         Some((self.next, self.end()))
     }
 
+    /// Whether everything before this version, and nothing after it, has been sent.
+    pub(super) fn has_sent(&self, version: Version) -> bool {
+        self.next == version && self.until.is_none_or(|until| version <= until)
+    }
+
     /// How often it was held up without a receipt in between.
     pub(super) fn attempts(&self) -> u32 {
         self.trouble.as_ref().map_or(0, |trouble| trouble.attempts)

@@ -11,7 +11,7 @@ use billow_federation::{Ids, inbound};
 use billow_model::{Domain, Timestamp, Version, WaveletName};
 use billow_net::{BounceReason, NetEvent, NetHandle, SendError};
 use billow_store::Cursor;
-use billow_wavelet::remote::SubmitFailure;
+use billow_wavelet::remote::{HistoryFailure, SubmitFailure};
 use billow_wire::exchange::{HistoryRequest, SignerRequest, SubmitRequest, SubmitResponse};
 use billow_wire::{AppliedDelta, Encoded, SignerInfo};
 use billow_xmpp::{Condition, Element, IqKind, Jid, Stanza, StanzaError};
@@ -54,7 +54,7 @@ pub(super) enum Done {
 /// Who waits for the answer of a host.
 enum Reply {
     Submit(oneshot::Sender<Result<SubmitResponse, SubmitFailure>>),
-    History(oneshot::Sender<Result<Vec<Encoded<AppliedDelta>>, String>>),
+    History(oneshot::Sender<Result<Vec<Encoded<AppliedDelta>>, HistoryFailure>>),
     Signer(oneshot::Sender<Result<SignerInfo, String>>),
 }
 
@@ -163,6 +163,7 @@ impl Driver {
         }
         let mut waiting = store.wavelets_with_outgoing().await?;
         waiting.extend(store.unsealed_shared().await?);
+        waiting.extend(self.wavelets.shared().take_up_standings().await?);
         for name in waiting {
             let wavelets = self.wavelets.clone();
             // Being loaded is enough: the wavelet goes on by itself.
@@ -594,6 +595,18 @@ impl Driver {
                 Reply::Signer(reply),
             ),
             Request::Caret { name, domains, caret } => return self.caret(&name, &domains, &caret),
+            Request::Digest {
+                name,
+                at,
+                digest,
+                domains,
+            } => {
+                for domain in domains {
+                    let (wavelet, at) = (name.clone(), at.clone());
+                    self.tell_known_host(&domain, host::Input::Digest { wavelet, at, digest });
+                }
+                return Ok(());
+            }
         };
         self.tickets += 1;
         self.replies.insert(self.tickets, reply);
@@ -789,8 +802,9 @@ impl Reply {
             })),
             Self::History(reply) => drop(reply.send(match outcome {
                 Ok(Response::History(response)) => Ok(response.deltas),
-                Ok(_) => Err(OTHER.to_owned()),
-                Err(failure) => Err(failure.to_string()),
+                Ok(_) => Err(HistoryFailure::NotNow(OTHER.to_owned())),
+                Err(Failure::Unreachable(reason) | Failure::NotNow(reason)) => Err(HistoryFailure::NotNow(reason)),
+                Err(Failure::Stale(reason) | Failure::Refused(reason)) => Err(HistoryFailure::Refused(reason)),
             })),
             Self::Signer(reply) => drop(reply.send(match outcome {
                 Ok(Response::Signer(info)) => Ok(info),

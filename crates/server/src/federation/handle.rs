@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use billow_model::{Domain, HashedVersion, ParticipantId, Version, WaveletName};
-use billow_wavelet::remote::SubmitFailure;
+use billow_wavelet::remote::{HistoryFailure, SubmitFailure};
 use billow_wavelet::{Readers, Seal};
 use billow_wire::exchange::SubmitResponse;
 use billow_wire::{AppliedDelta, Encoded, SignedDelta, SignerId, SignerInfo};
@@ -38,7 +38,7 @@ pub(crate) enum Request {
         /// Wanted bound in bytes.
         limit: u64,
         /// The first of them.
-        reply: oneshot::Sender<Result<Vec<Encoded<AppliedDelta>>, String>>,
+        reply: oneshot::Sender<Result<Vec<Encoded<AppliedDelta>>, HistoryFailure>>,
     },
     /// Give a signer's chain.
     Signer {
@@ -50,6 +50,17 @@ pub(crate) enum Request {
         at: HashedVersion,
         /// The chain.
         reply: oneshot::Sender<Result<SignerInfo, String>>,
+    },
+    /// Tell other domains what the documents look like.
+    Digest {
+        /// Of which wavelet.
+        name: WaveletName,
+        /// At which version.
+        at: HashedVersion,
+        /// Their digest.
+        digest: [u8; 32],
+        /// Which domains.
+        domains: Vec<Domain>,
     },
     /// Tell other domains where somebody's caret is.
     Caret {
@@ -169,7 +180,7 @@ impl FederationHandle {
         from: HashedVersion,
         to: HashedVersion,
         limit: u64,
-    ) -> Result<Vec<Encoded<AppliedDelta>>, String> {
+    ) -> Result<Vec<Encoded<AppliedDelta>>, HistoryFailure> {
         let name = name.clone();
         self.ask(|reply| Request::History {
             name,
@@ -179,7 +190,7 @@ impl FederationHandle {
             reply,
         })
         .await
-        .ok_or_else(unreachable)?
+        .ok_or_else(|| HistoryFailure::NotNow(unreachable()))?
     }
 
     /// Asks a wavelet's host for a signer's chain.
@@ -193,6 +204,17 @@ impl FederationHandle {
         self.ask(|reply| Request::Signer { name, id, at, reply })
             .await
             .ok_or_else(unreachable)?
+    }
+
+    /// Tells other domains the digest of the documents at a version. Forgotten if there is no room: there will be another one.
+    pub(crate) fn digest(&self, name: &WaveletName, at: HashedVersion, digest: [u8; 32], domains: Vec<Domain>) {
+        let name = name.clone();
+        let _ = self.requests.try_send(Request::Digest {
+            name,
+            at,
+            digest,
+            domains,
+        });
     }
 
     /// Passes a caret on: from the host to all domains but the one it came from, from others to the host. Forgotten if there is no room.

@@ -108,8 +108,10 @@ async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receive
     };
     let (done, finished) = mpsc::unbounded_channel();
     let kept = machine.kept;
+    let mut keeper = Keeper::new(name, shared, done);
+    keeper.rebuilt = machine.rebuilt;
     let mut actor = Actor {
-        keeper: Keeper::new(name, shared, done),
+        keeper,
         machine: machine.machine,
         receiver,
         finished,
@@ -190,7 +192,12 @@ impl Actor {
         match &mut self.machine {
             Machine::Hosted(machine) => self.writes += usize::from(hosted::drive(machine, &mut self.keeper).await),
             Machine::Remote(machine) => {
-                self.writes += usize::from(remote::drive(machine, &mut self.keeper).await);
+                let rebuilt = self.keeper.rebuilt;
+                self.writes += remote::drive(machine, &mut self.keeper).await;
+                if self.keeper.rebuilt != rebuilt {
+                    // The snapshot of the state before is gone.
+                    self.snapshot = Version::ZERO;
+                }
                 let peers = remote::delivery(machine, &self.keeper.delivery);
                 if self.delivery_told.is_none_or(|told| told.elapsed() >= DELIVERY_EVERY)
                     && *self.keeper.delivery != peers
@@ -201,7 +208,8 @@ impl Actor {
             }
         }
         let shown = self.machine.wavelet().version();
-        if !self.snapshot_under_way && shown.number() >= self.snapshot.number().saturating_add(SNAPSHOT_EVERY) {
+        let far = shown.number() >= self.snapshot.number().saturating_add(SNAPSHOT_EVERY);
+        if far && !self.snapshot_under_way && self.machine.is_sound() {
             self.keep_snapshot();
         }
     }
@@ -214,10 +222,10 @@ impl Actor {
         } else {
             self.used + self.idle_max()
         };
-        if let Machine::Remote(machine) = &self.machine {
-            if let Some(deadline) = machine.deadline() {
-                wake = wake.min(now + until(clock::now(), deadline));
-            }
+        if let Some(deadline) = self.machine.deadline() {
+            wake = wake.min(now + until(clock::now(), deadline));
+        }
+        if self.machine.is_remote() {
             if let Some(told) = self.delivery_told {
                 let next = told + DELIVERY_EVERY;
                 if next > now {
@@ -322,8 +330,10 @@ impl Actor {
                     Machine::Remote(machine) => machine.handle(now, RemoteInput::PersistFailed),
                 }
             }
-            // What cannot be signed now is signed after a new start; it stays where it is.
-            Done::Signed(None) => self.keeper.shared.metrics.count("signing", "failed"),
+            Done::Signed(None) => {
+                self.keeper.shared.metrics.count("signing", "failed");
+                self.machine.sign_failed();
+            }
             Done::Signed(Some(delta)) => match &mut self.machine {
                 Machine::Hosted(machine) => machine.handle(now, HostedInput::Signed { delta }),
                 Machine::Remote(machine) => machine.handle(now, RemoteInput::Signed { delta }),
@@ -359,6 +369,7 @@ impl Actor {
         }
         let shown = wavelet.version();
         let known = known.filter(|known| *known <= shown && shown.number() - known.number() <= RESUME_MAX);
+        let known = known.filter(|known| self.keeper.rebuilt.is_none_or(|rebuilt| rebuilt < *known));
         let Some(known) = known else {
             return drop(reply.send(Some(self.start(user, None))));
         };
@@ -491,7 +502,8 @@ impl Actor {
         {
             return false;
         }
-        if patient && self.machine.is_admitted() && self.machine.wavelet().version() > self.snapshot {
+        let newer = self.machine.wavelet().version() > self.snapshot;
+        if patient && newer && self.machine.is_admitted() && self.machine.is_sound() {
             self.keep_snapshot();
             return false;
         }

@@ -37,6 +37,9 @@ pub(super) async fn drive(machine: &mut HostedWavelet, keeper: &mut Keeper) -> b
                     .federation
                     .sealed(&keeper.name, &seal, &domains, machine.readers())
             }
+            HostedOutput::Digest { at, digest, domains } => {
+                keeper.shared.federation.digest(&keeper.name, at, digest, domains);
+            }
             HostedOutput::AnswerRemote { ticket, outcome } => {
                 if let Err(refusal) = &outcome {
                     keeper.shared.metrics.count("refused", kind(refusal));

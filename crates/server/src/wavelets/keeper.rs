@@ -54,6 +54,8 @@ pub(super) struct Written {
     pub(super) records_upto: Option<Version>,
     pub(super) seals_upto: Option<Version>,
     pub(super) outgoing: bool,
+    /// All of the history was stored anew.
+    pub(super) replaced: bool,
 }
 
 /// Everything of a wavelet's task but the machine.
@@ -66,6 +68,8 @@ pub(super) struct Keeper {
     pub(super) remote_answers: HashMap<u64, oneshot::Sender<Result<SubmitResponse, Refusal>>>,
     pub(super) update_answers: HashMap<u64, oneshot::Sender<Result<(), UpdateRefusal>>>,
     pub(super) delivery: Arc<Vec<PeerDelivery>>,
+    /// Up to this version there was another state once: who knows a version up to there needs everything anew.
+    pub(super) rebuilt: Option<Version>,
     people: Arc<[ParticipantId]>,
     carets: Vec<(Arc<Caret>, Instant)>,
     caret_rate: CaretRate,
@@ -83,6 +87,7 @@ impl Keeper {
             remote_answers: HashMap::new(),
             update_answers: HashMap::new(),
             delivery: Arc::default(),
+            rebuilt: None,
             people: Arc::from([]),
             carets: Vec::new(),
             caret_rate: CaretRate::default(),
@@ -110,6 +115,15 @@ impl Keeper {
                 .keep(|user| access::may_read(wavelet.participants(), user));
         }
         self.tell_inbox(record);
+    }
+
+    /// The shown state is another one: everybody opens the wavelet anew.
+    pub(super) fn reset(&mut self, wavelet: &Wavelet) {
+        self.rebuilt = Some(wavelet.version());
+        self.subscribers.end();
+        self.carets.clear();
+        self.people = wavelet.participants().into();
+        self.shared.changed(&self.name, &self.people);
     }
 
     fn tell_inbox(&self, record: &Record) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use billow_model::{Domain, HashedVersion, Timestamp, Version, Wavelet, WaveletName};
 use billow_store::{StoreError, StoredWavelet};
-use billow_wavelet::{HostedInput, HostedWavelet, Readers, Record, RemoteInput, RemoteWavelet, Seal};
+use billow_wavelet::{HostedInput, HostedWavelet, Readers, Record, RemoteInput, RemoteWavelet, Seal, Standing};
 use billow_wire::Encoded;
 
 use super::keeper::Written;
@@ -33,6 +33,8 @@ pub(super) struct Loaded {
     pub(super) machine: Machine,
     /// The version of the stored snapshot.
     pub(super) kept: Version,
+    /// See [`super::keeper::Keeper::rebuilt`].
+    pub(super) rebuilt: Option<Version>,
 }
 
 impl Machine {
@@ -42,6 +44,7 @@ impl Machine {
             .as_ref()
             .and_then(|stored| stored.snapshot.as_ref())
             .map_or(Version::ZERO, |snapshot| snapshot.version);
+        let rebuilt = stored.as_ref().and_then(|stored| stored.rebuilt);
         let machine = if shared.hosts(name) {
             Self::Hosted(Box::new(match stored {
                 None => HostedWavelet::new(name.clone()),
@@ -55,7 +58,7 @@ impl Machine {
                 Some(stored) => load_remote(name, local, seed, stored)?,
             }))
         };
-        Ok(Loaded { machine, kept })
+        Ok(Loaded { machine, kept, rebuilt })
     }
 
     pub(super) fn wavelet(&self) -> &Wavelet {
@@ -147,6 +150,7 @@ impl Machine {
             records_upto,
             seals_upto,
             outgoing,
+            replaced,
         } = written;
         match self {
             Self::Hosted(machine) => {
@@ -164,6 +168,9 @@ impl Machine {
                 if outgoing {
                     machine.handle(now, RemoteInput::OutgoingPersisted);
                 }
+                if replaced {
+                    machine.handle(now, RemoteInput::Replaced);
+                }
             }
         }
     }
@@ -175,12 +182,36 @@ impl Machine {
         }
     }
 
+    pub(super) fn sign_failed(&mut self) {
+        match self {
+            Self::Hosted(machine) => machine.handle(clock::now(), HostedInput::SignFailed),
+            Self::Remote(machine) => machine.handle(clock::now(), RemoteInput::SignFailed),
+        }
+    }
+
+    /// Whether its state may be kept: one that is in doubt is not.
+    pub(super) fn is_sound(&self) -> bool {
+        match self {
+            Self::Hosted(_) => true,
+            Self::Remote(machine) => !matches!(machine.standing(), Standing::Refetching(_)),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Self::Hosted(machine) => machine.deadline(),
+            Self::Remote(machine) => machine.deadline(),
+        }
+    }
+
     pub(super) fn tick(&mut self) {
-        if let Self::Remote(machine) = self {
-            let now = clock::now();
-            if machine.deadline().is_some_and(|deadline| deadline <= now) {
-                machine.handle(now, RemoteInput::Tick);
-            }
+        let now = clock::now();
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        match self {
+            Self::Hosted(machine) => machine.handle(now, HostedInput::Tick),
+            Self::Remote(machine) => machine.handle(now, RemoteInput::Tick),
         }
     }
 }
@@ -202,6 +233,7 @@ fn load_remote(
         snapshot,
         deltas,
         outgoing,
+        standing,
         ..
     } = stored;
     let records = deltas.into_iter().map(stored::record).collect::<Result<_, _>>()?;
@@ -213,6 +245,10 @@ fn load_remote(
             signed,
         })
     });
-    RemoteWavelet::load(name.clone(), local, seed, snapshot, records, outgoing.transpose()?)
-        .map_err(|error| StoreError::Damaged(error.to_string()))
+    let mut machine = RemoteWavelet::load(name.clone(), local, seed, snapshot, records, outgoing.transpose()?)
+        .map_err(|error| StoreError::Damaged(error.to_string()))?;
+    if let Some(standing) = standing {
+        machine.restore(clock::now(), stored::standing(&standing)?);
+    }
+    Ok(machine)
 }

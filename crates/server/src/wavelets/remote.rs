@@ -6,7 +6,7 @@ use billow_model::{HashedVersion, Timestamp, Version};
 use billow_signing::VerifyError;
 use billow_store::{Outgoing, StoreError, WaveletWrite};
 use billow_wavelet::remote::{HostState, UpdateRefusal, Verification};
-use billow_wavelet::{RemoteInput, RemoteOutput, RemoteWavelet, StoredRecord};
+use billow_wavelet::{RemoteInput, RemoteOutput, RemoteWavelet, Standing, StoredRecord};
 use billow_wire::{Encoded, Message as _, SignedDelta, SignerId};
 
 use super::keeper::{Done, Keeper, Written};
@@ -14,10 +14,13 @@ use super::{Shared, stored};
 use crate::clock;
 use crate::web::messages::{DeliveryState, PeerDelivery};
 
-/// Asks the machine until it wants nothing more. What is to be stored is stored in one write; whether there is something.
-pub(super) async fn drive(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> bool {
+/// Asks the machine until it wants nothing more. What is to be stored is stored in one write, or in two where a history
+/// takes the place of another; how many writes there are.
+pub(super) async fn drive(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> usize {
     let mut write = WaveletWrite::new(keeper.name.clone());
     let mut written = Written::default();
+    let mut writes = 0;
+    let mut standing = false;
     while let Some(output) = machine.poll() {
         match output {
             RemoteOutput::Verify { check, delta, at } => {
@@ -57,15 +60,52 @@ pub(super) async fn drive(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> b
             RemoteOutput::Submit { attempt, delta } => submit(keeper, attempt, delta),
             // What there is to say about it is asked for after each round.
             RemoteOutput::HostState(_) => {}
+            RemoteOutput::PersistStanding(now) => {
+                write.standing = Some(stored::to_stored_standing(&now));
+                standing = true;
+            }
+            RemoteOutput::Replace { records } => {
+                // What was handed out before belongs to the old history.
+                let now = write.standing.take();
+                if written.records_upto.is_some() || written.outgoing {
+                    keeper
+                        .store(
+                            std::mem::replace(&mut write, WaveletWrite::new(keeper.name.clone())),
+                            written,
+                        )
+                        .await;
+                    writes += 1;
+                }
+                write.standing = now;
+                write.replaces = true;
+                for (record, seal) in &records {
+                    stored::add_record(&mut write, record, Some(seal));
+                }
+                written = Written {
+                    replaced: true,
+                    ..Written::default()
+                };
+            }
+            RemoteOutput::Reset => {
+                tracing::warn!("{} has been fetched again, and is mended", keeper.name);
+                keeper.reset(machine.wavelet());
+            }
+            RemoteOutput::Diverged(evidence) => {
+                keeper.shared.metrics.count("diverged", evidence.kind());
+                let (name, ours) = (&keeper.name, &evidence.ours);
+                tracing::error!(wavelet = %name, %ours, kind = evidence.kind(), "is fetched again: {}", evidence.contradiction);
+            }
             RemoteOutput::Quarantined(evidence) => {
                 keeper.shared.metrics.count("quarantined", "contradiction");
-                tracing::error!(wavelet = %keeper.name, ours = %evidence.ours, "in quarantine: {}", evidence.contradiction);
+                keeper.shared.metrics.add("wavelets", "in quarantine", 1);
+                let (name, ours) = (&keeper.name, &evidence.ours);
+                tracing::error!(wavelet = %name, %ours, kind = evidence.kind(), "in quarantine: {}", evidence.contradiction);
             }
         }
     }
-    let writes = written.records_upto.is_some() || written.outgoing;
-    if writes {
+    if written.records_upto.is_some() || written.outgoing || written.replaced || standing {
         keeper.store(write, written).await;
+        writes += 1;
     }
     writes
 }
@@ -73,20 +113,7 @@ pub(super) async fn drive(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> b
 /// What clients are told about the host of the wavelet.
 pub(super) fn delivery(machine: &RemoteWavelet, before: &[PeerDelivery]) -> Vec<PeerDelivery> {
     let pending = u32::try_from(machine.waiting()).unwrap_or(u32::MAX);
-    let (state, next_try, reason, since) = match machine.host_state() {
-        HostState::Waiting {
-            since,
-            next_try,
-            reason,
-        } => (
-            DeliveryState::Waiting,
-            Some(next_try.0),
-            Some(reason.clone()),
-            Some(since.0),
-        ),
-        HostState::Reachable if pending > 0 => (DeliveryState::Sending, None, None, None),
-        HostState::Reachable => (DeliveryState::Delivered, None, None, None),
-    };
+    let (state, since, next_try, reason) = state_of(machine, pending);
     let same = before
         .first()
         .filter(|before| before.state == state)
@@ -96,12 +123,62 @@ pub(super) fn delivery(machine: &RemoteWavelet, before: &[PeerDelivery]) -> Vec<
         state,
         version: machine.wavelet().version().number(),
         pending,
-        since: since.or(same).unwrap_or_else(|| clock::now().0),
-        next_try,
+        since: since.map(|since| since.0).or(same).unwrap_or_else(|| clock::now().0),
+        next_try: next_try.map(|next_try| next_try.0),
         reason,
         host: true,
         legacy: false,
     }]
+}
+
+/// In one word, since when, until when, and in a sentence.
+fn state_of(
+    machine: &RemoteWavelet,
+    pending: u32,
+) -> (DeliveryState, Option<Timestamp>, Option<Timestamp>, Option<String>) {
+    let host = machine.name().host();
+    match (machine.standing(), machine.host_state()) {
+        (Standing::Quarantined(evidence), _) => {
+            let words = format!(
+                "What {host} says contradicts what it said before: {}.",
+                evidence.contradiction
+            );
+            (DeliveryState::Quarantined, Some(evidence.found), None, Some(words))
+        }
+        (
+            _,
+            HostState::Waiting {
+                since,
+                next_try,
+                reason,
+            },
+        ) => (
+            DeliveryState::Waiting,
+            Some(*since),
+            Some(*next_try),
+            Some(reason.clone()),
+        ),
+        (Standing::Refetching(evidence), _) => (
+            DeliveryState::Refetching,
+            Some(evidence.found),
+            None,
+            Some(format!("{}.", evidence.contradiction)),
+        ),
+        (
+            _,
+            HostState::Stale {
+                since,
+                next_try,
+                ahead,
+                reason,
+            },
+        ) => {
+            let words = format!("{host} says that there is a version {ahead}, and does not give it: {reason}.");
+            (DeliveryState::Stale, Some(*since), Some(*next_try), Some(words))
+        }
+        (_, HostState::Reachable) if pending > 0 => (DeliveryState::Sending, None, None, None),
+        (_, HostState::Reachable) => (DeliveryState::Delivered, None, None, None),
+    }
 }
 
 fn answer_update(keeper: &mut Keeper, tag: u64, outcome: Result<(), UpdateRefusal>) {
@@ -182,6 +259,20 @@ fn load_older(keeper: &Keeper, from: Version, to: Version) {
 }
 
 impl Shared {
+    /// Counts the wavelets in quarantine; gives those that are to be fetched again.
+    pub(crate) async fn take_up_standings(&self) -> Result<Vec<billow_model::WaveletName>, StoreError> {
+        let mut unfinished = Vec::new();
+        for (name, stored) in self.store.standings().await? {
+            match stored::standing(&stored) {
+                Ok(Standing::Quarantined(_)) => self.metrics.add("wavelets", "in quarantine", 1),
+                Ok(Standing::Refetching(_) | Standing::Dropped(_)) => unfinished.push(name),
+                Ok(Standing::Following | Standing::Refetched(_)) => {}
+                Err(error) => tracing::error!("{name}: {error}"),
+            }
+        }
+        Ok(unfinished)
+    }
+
     /// The stored records from the one at or before `from` up to `to`.
     pub(super) async fn older(
         &self,

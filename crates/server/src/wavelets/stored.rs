@@ -3,9 +3,16 @@
 use std::sync::Arc;
 
 use billow_model::{ParticipantId, WaveletOp};
-use billow_store::{StoreError, StoredDelta, StoredSeal, WaveletWrite};
-use billow_wavelet::{Origin, Record, Seal, SignedDigest, StoredRecord, Submission};
+use billow_store::{StoreError, StoredDelta, StoredSeal, StoredStanding, WaveletWrite};
+use billow_wavelet::{Evidence, Origin, Record, Seal, SignedDigest, Standing, StoredRecord, Submission};
 use billow_wire::Encoded;
+
+/// The standings as the store names them.
+const FOLLOWING: &str = "following";
+const REFETCHING: &str = "refetching";
+const REFETCHED: &str = "refetched";
+const QUARANTINED: &str = "quarantined";
+const DROPPED: &str = "dropped";
 
 /// A record and its seal, back from the store.
 pub(super) fn record(stored: StoredDelta) -> Result<StoredRecord, StoreError> {
@@ -42,6 +49,38 @@ pub(super) fn seal(stored: &StoredSeal) -> Result<Seal, StoreError> {
         resulting: stored.resulting.clone(),
         applied,
     })
+}
+
+/// A standing, back from the store.
+pub(super) fn standing(stored: &StoredStanding) -> Result<Standing, StoreError> {
+    let evidence = || {
+        let evidence = Evidence::decode(&stored.evidence);
+        evidence
+            .map(Box::new)
+            .ok_or_else(|| StoreError::Damaged("what speaks against a copy does not read".to_owned()))
+    };
+    match stored.state.as_str() {
+        FOLLOWING => Ok(Standing::Following),
+        REFETCHING => Ok(Standing::Refetching(evidence()?)),
+        REFETCHED => Ok(Standing::Refetched(evidence()?)),
+        QUARANTINED => Ok(Standing::Quarantined(evidence()?)),
+        DROPPED => Ok(Standing::Dropped(evidence()?)),
+        other => Err(StoreError::Damaged(format!("a copy cannot be {other:?}"))),
+    }
+}
+
+pub(super) fn to_stored_standing(standing: &Standing) -> StoredStanding {
+    let state = match standing {
+        Standing::Following => FOLLOWING,
+        Standing::Refetching(_) => REFETCHING,
+        Standing::Refetched(_) => REFETCHED,
+        Standing::Quarantined(_) => QUARANTINED,
+        Standing::Dropped(_) => DROPPED,
+    };
+    StoredStanding {
+        state: state.to_owned(),
+        evidence: standing.evidence().map(Evidence::encode).unwrap_or_default(),
+    }
 }
 
 /// Adds a record, with the participants that it adds and removes.

@@ -439,10 +439,10 @@ pub struct PeerDelivery {
     /// In this state since, ms since 1970.
     #[ts(type = "number")]
     pub since: i64,
-    /// Next try, ms since 1970, when `Waiting`.
+    /// Next try, ms since 1970, when `Waiting` or `Stale`.
     #[ts(type = "number | null")]
     pub next_try: Option<i64>,
-    /// One sentence for `Waiting`, `NeverReached`, `Refused`.
+    /// One sentence for all states in which something is wrong.
     pub reason: Option<String>,
     /// Whether it hosts the wavelet.
     pub host: bool,
@@ -464,6 +464,12 @@ pub enum DeliveryState {
     NeverReached,
     /// It refused.
     Refused,
+    /// As the host: it answers, but does not give what it says there is.
+    Stale,
+    /// As the host: what it says contradicts our copy, which is fetched again.
+    Refetching,
+    /// As the host: it contradicts itself. Our copy takes nothing more, and nobody here can write.
+    Quarantined,
     /// Our own policy.
     Blocked,
 }

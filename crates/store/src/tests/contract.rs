@@ -6,8 +6,8 @@ use sha2::Digest as _;
 
 use super::{delta, name, seal, write};
 use crate::{
-    Account, AddAccount, Cursor, InboxEntry, Invitation, OpenError, Outgoing, Snapshot, Store, StoreError, Submission,
-    Summary, WaveletWrite,
+    Account, AddAccount, Cursor, InboxEntry, Invitation, OpenError, Outgoing, Snapshot, Store, StoreError,
+    StoredStanding, Submission, Summary, WaveletWrite,
 };
 
 fn open() -> (tempfile::TempDir, Store) {
@@ -481,4 +481,97 @@ async fn a_name_that_cannot_be_read_back_hides_no_others() {
     assert_eq!(inbox.iter().map(|entry| &entry.name).collect::<Vec<_>>(), [&name()]);
     assert_eq!(store.deliveries(None).await.unwrap().len(), 1);
     assert_eq!(store.unsealed_shared().await.unwrap(), [name()]);
+}
+
+fn standing(state: &str) -> StoredStanding {
+    StoredStanding {
+        state: state.to_owned(),
+        evidence: Bytes::from_static(b"evidence"),
+    }
+}
+
+#[tokio::test]
+async fn a_history_takes_the_place_of_another_one_whole() {
+    let (_dir, store) = open();
+    let mut old = write(0, 3);
+    old.seals = (0..3).map(seal).collect();
+    old.joined = vec![address("alice@initech.lab"), address("ghost@acme.lab")];
+    old.sent = vec![Outgoing {
+        submission: Submission {
+            session: "b".into(),
+            sequence: 1,
+        },
+        author: address("bob@acme.lab"),
+        signed: Bytes::from_static(b"signed"),
+    }];
+    store.append(old.clone()).await.unwrap();
+    let snapshot = Snapshot {
+        version: Version::new(3),
+        sealed: Version::new(3),
+        state: Bytes::from_static(b"damaged"),
+    };
+    store.keep_snapshot(&name(), snapshot).await.unwrap();
+    let mut doubt = WaveletWrite::new(name());
+    doubt.standing = Some(standing("refetching"));
+    store.append(doubt).await.unwrap();
+    let stored = store.load(&name()).await.unwrap().unwrap();
+    assert_eq!((stored.standing, stored.rebuilt), (Some(standing("refetching")), None));
+
+    let mut anew = write(0, 2);
+    anew.seals = (0..2).map(seal).collect();
+    anew.deltas.iter_mut().for_each(|delta| {
+        delta.ops = Bytes::from_static(b"mended");
+        delta.submission = None;
+    });
+    anew.joined = vec![address("alice@initech.lab")];
+    anew.standing = Some(standing("refetched"));
+    anew.replaces = true;
+    store.append(anew.clone()).await.unwrap();
+    let stored = store.load(&name()).await.unwrap().unwrap();
+    assert_eq!((stored.snapshot, stored.deltas.len()), (None, 2));
+    assert_eq!(stored.deltas[1].ops, Bytes::from_static(b"mended"));
+    assert_eq!(
+        stored.deltas[1].submission,
+        delta(1).submission,
+        "whose it was is still known"
+    );
+    assert_eq!(stored.outgoing, old.sent);
+    assert_eq!(
+        (stored.standing, stored.rebuilt),
+        (Some(standing("refetched")), Some(Version::new(2)))
+    );
+    assert_eq!(store.inbox(&address("ghost@acme.lab")).await.unwrap(), []);
+    // One that is not good itself changes nothing.
+    let mut bad = anew;
+    bad.deltas.remove(0);
+    assert!(store.append(bad).await.is_err());
+    assert_eq!(store.load(&name()).await.unwrap().unwrap().deltas.len(), 2);
+}
+
+#[tokio::test]
+async fn the_operator_drops_a_copy_and_its_transcript_is_kept() {
+    let (_dir, store) = open();
+    let mut good = write(0, 2);
+    good.seals = (0..2).map(seal).collect();
+    store.append(good).await.unwrap();
+    assert!(
+        !store.drop_copy(&name(), Timestamp(7)).await.unwrap(),
+        "nothing speaks against it"
+    );
+    let mut doubt = WaveletWrite::new(name());
+    doubt.standing = Some(standing("quarantined"));
+    store.append(doubt).await.unwrap();
+    assert_eq!(store.standings().await.unwrap(), [(name(), standing("quarantined"))]);
+    assert!(store.drop_copy(&name(), Timestamp(7)).await.unwrap());
+    let stored = store.load(&name()).await.unwrap().unwrap();
+    assert_eq!((stored.deltas, stored.sealed), (vec![], None));
+    assert_eq!(
+        (stored.standing, stored.rebuilt),
+        (Some(standing("dropped")), Some(Version::new(2)))
+    );
+    let kept: i64 = store
+        .read(|connection| Ok(connection.query_row("SELECT count(*) FROM transcripts", [], |row| row.get(0))?))
+        .await
+        .unwrap();
+    assert_eq!(kept, 2);
 }

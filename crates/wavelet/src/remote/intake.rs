@@ -8,8 +8,12 @@ use billow_signing::Verified;
 use billow_wire::exchange::{CommitNotice, WaveletUpdate};
 use billow_wire::{AppliedDelta, Encoded, SignedDelta, SignerId};
 
-use super::{Contradiction, HISTORY_BYTES, PENDING_MAX, RemoteOutput, RemoteWavelet, UpdateRefusal, Verification};
+use super::{
+    Contradiction, HISTORY_BYTES, HistoryFailure, HostState, PENDING_MAX, RemoteOutput, RemoteWavelet, Standing,
+    UpdateRefusal, Verification,
+};
 use crate::backoff::{Backoff, HISTORY_MS};
+use crate::pace::{Pace, REMOTE_MS};
 use crate::placement::{Replayed, replay};
 use crate::record::{Origin, Seal, StoredRecord};
 
@@ -22,6 +26,8 @@ const IN_ORDER_BYTES: usize = 4 * 1024 * 1024;
 const VERSION_MAX: u64 = 1 << 52;
 /// After this long without an answer a request is taken for lost, ms. The driver has shorter timeouts of its own.
 const REQUEST_MS: i64 = 60_000;
+/// Digests of versions that we are not at yet; of more, the ones farthest behind are forgotten.
+const DIGESTS_MAX: usize = 8;
 /// How long the effect of a submission may lag behind its answer before history is asked for it, ms.
 const ECHO_MS: i64 = 1_000;
 
@@ -45,6 +51,9 @@ pub(super) struct Intake {
     /// No request for history before then.
     stalled: Option<Stall>,
     backoff: Backoff,
+    /// The host's digests of the documents at versions that we are not at yet.
+    digests: BTreeMap<Version, [u8; 32]>,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -92,6 +101,8 @@ impl Intake {
             ahead: None,
             stalled: None,
             backoff: Backoff::new(HISTORY_MS, seed),
+            digests: BTreeMap::new(),
+            pace: Pace::new(REMOTE_MS),
         }
     }
 
@@ -109,7 +120,7 @@ impl RemoteWavelet {
         let WaveletUpdate { deltas, commit, .. } = update;
         let refusal = if self.failed {
             Some(UpdateRefusal::Unavailable)
-        } else if self.quarantined {
+        } else if self.is_quarantined() {
             Some(UpdateRefusal::Quarantined)
         } else if self.log.head().name().wavelet().is_user_data() {
             Some(UpdateRefusal::UserData)
@@ -156,9 +167,9 @@ impl RemoteWavelet {
         &mut self,
         now: Timestamp,
         request: u64,
-        outcome: Result<Vec<Encoded<AppliedDelta>>, String>,
+        outcome: Result<Vec<Encoded<AppliedDelta>>, HistoryFailure>,
     ) {
-        if self.intake.request.is_none_or(|(current, _)| current != request) || self.quarantined || self.failed {
+        if !self.has_asked(request) || self.is_quarantined() || self.failed {
             return;
         }
         self.intake.request = None;
@@ -171,9 +182,15 @@ impl RemoteWavelet {
                     // protocol.md T3: an answer without progress must not make us ask again at once.
                     let until = self.intake.backoff.failed(now);
                     self.intake.stalled = Some(Stall { until, silent: false });
+                    self.host_withholds(now, until, "its answer holds nothing of what is missing");
                 }
             }
-            Err(reason) => {
+            Err(HistoryFailure::Refused(reason)) => {
+                let until = self.intake.backoff.failed(now);
+                self.intake.stalled = Some(Stall { until, silent: false });
+                self.host_withholds(now, until, &reason);
+            }
+            Err(HistoryFailure::NotNow(reason)) => {
                 let until = self.intake.backoff.failed(now);
                 self.intake.stalled = Some(Stall { until, silent: true });
                 self.host_silent(now, until, &reason);
@@ -229,7 +246,8 @@ impl RemoteWavelet {
     pub(super) fn tick_intake(&mut self, now: Timestamp) {
         let late = |since: Timestamp| now.0.saturating_sub(since.0) >= REQUEST_MS;
         if let Some((request, _)) = self.intake.request.filter(|(_, since)| late(*since)) {
-            self.history(now, request, Err("no answer to a request for history".to_owned()));
+            let silence = "no answer to a request for history".to_owned();
+            self.history(now, request, Err(HistoryFailure::NotNow(silence)));
         }
         if let Some(id) = self
             .intake
@@ -263,6 +281,54 @@ impl RemoteWavelet {
             .map(|(_, from)| *from);
         let from = if gap { Some(Timestamp(0)) } else { ahead }?;
         Some(self.intake.stalled.as_ref().map_or(from, |stall| stall.until.max(from)))
+    }
+
+    /// Whether this is the request for history that is under way.
+    pub(super) fn has_asked(&self, request: u64) -> bool {
+        self.intake.request.is_some_and(|(current, _)| current == request)
+    }
+
+    /// The newest version that the host says it has.
+    pub(super) fn newest_known(&self) -> Version {
+        let ahead = self.intake.ahead.as_ref().map(|(ahead, _)| ahead.version);
+        let pending = self.intake.pending.values().map(|pending| pending.applied.resulting());
+        ahead
+            .into_iter()
+            .chain(pending)
+            .max()
+            .unwrap_or_else(|| self.log.head().version())
+    }
+
+    /// From now on questions have other numbers than those of another machine.
+    pub(super) fn number_after(&mut self, other: &Self) {
+        self.intake.checks = self.intake.checks.max(other.intake.checks);
+        self.intake.requests = self.intake.requests.max(other.intake.requests);
+    }
+
+    /// Waits for no answer any more.
+    pub(super) fn forget_requests(&mut self) {
+        self.intake.pending.clear();
+        self.intake.checking = None;
+        self.intake.fetching = None;
+        self.intake.fetched = None;
+        self.intake.loading_older = false;
+        self.intake.request = None;
+        self.intake.stalled = None;
+        self.intake.digests.clear();
+    }
+
+    /// A copy that users of ours are known to take part in: the host has this version, which is asked for.
+    pub(super) fn expect(&mut self, now: Timestamp, version: HashedVersion) {
+        self.intake.admitted = true;
+        self.look_ahead(version, now);
+        self.proceed(now);
+    }
+
+    /// Goes on after the history was fetched again: with what the host has said meanwhile, and with what our users have.
+    pub(super) fn resume_after_refetch(&mut self, now: Timestamp) {
+        self.proceed(now);
+        self.send_receipts();
+        self.resume_outbox(now);
     }
 
     /// Takes note of a version that the host must have, because it has answered so.
@@ -352,15 +418,45 @@ impl RemoteWavelet {
 
     fn committed(&mut self, now: Timestamp, commit: CommitNotice) {
         let CommitNotice { version, hash, digest } = commit;
-        let head = self.log.head();
-        let documents_differ = head.version() == version && digest.is_some_and(|digest| digest != head.digest());
-        let history_differs = hash
-            .as_ref()
-            .is_some_and(|theirs| self.log.hash(version).is_some_and(|ours| ours != theirs));
-        if documents_differ || history_differs {
-            self.quarantine(Contradiction::Committed(version), bytes::Bytes::new());
-        } else if let Some(hash) = hash.filter(|_| version.number() <= VERSION_MAX) {
+        // What is being fetched again is not held against anybody.
+        let ours = self.log.hash(version).filter(|_| self.refetch.is_none()).cloned();
+        if let Some((ours, theirs)) = ours.zip(hash.clone()).filter(|(ours, theirs)| ours != theirs) {
+            let at = |hash| HashedVersion { version, hash };
+            let (ours, theirs) = (at(ours), at(theirs));
+            return self.contradicted(now, Contradiction::Committed { ours, theirs }, bytes::Bytes::new());
+        }
+        if let Some(digest) = digest.filter(|_| version.number() <= VERSION_MAX && version >= self.log.head().version())
+        {
+            self.intake.digests.insert(version, digest);
+            if self.intake.digests.len() > DIGESTS_MAX {
+                self.intake.digests.pop_first();
+            }
+        }
+        self.compare_documents(now);
+        if let Some(hash) = hash.filter(|_| version.number() <= VERSION_MAX) {
             self.look_ahead(HashedVersion { version, hash }, now);
+        }
+    }
+
+    /// Compares our documents with the host's, if it has told the digest of those at this very version. The history hash
+    /// covers what was signed, not what became of it (hardening.md §0.2).
+    fn compare_documents(&mut self, now: Timestamp) {
+        let version = self.log.head().version();
+        if self.is_quarantined() || self.refetch.is_some() {
+            return;
+        }
+        self.intake.digests = self.intake.digests.split_off(&version);
+        let Some(theirs) = self.intake.digests.remove(&version) else {
+            return;
+        };
+        let Some(ours) = self.intake.pace.digest(now, self.log.head()) else {
+            return;
+        };
+        if ours != theirs {
+            let differ = Contradiction::Documents { version, ours, theirs };
+            self.contradicted(now, differ, bytes::Bytes::new());
+        } else if matches!(self.standing, Standing::Refetched(_) | Standing::Dropped(_)) {
+            self.set_standing(Standing::Following);
         }
     }
 
@@ -377,7 +473,8 @@ impl RemoteWavelet {
 
     /// Goes on until something must be waited for.
     fn proceed(&mut self, now: Timestamp) {
-        while !self.quarantined
+        while !self.is_quarantined()
+            && self.refetch.is_none()
             && !self.failed
             && self.intake.checking.is_none()
             && self.intake.fetching.is_none()
@@ -482,6 +579,7 @@ impl RemoteWavelet {
             None => {
                 let until = self.intake.backoff.failed(now);
                 self.intake.stalled = Some(Stall { until, silent: false });
+                self.host_withholds(now, until, &reason.to_string());
             }
         }
     }
@@ -519,7 +617,7 @@ impl RemoteWavelet {
         else {
             return;
         };
-        let delta = match replay(&self.log, &applied, signed.get()) {
+        let delta = match replay(now, &self.log, &applied, signed.get()) {
             Ok(Replayed::Delta(delta)) => delta,
             Ok(Replayed::NeedsOlder(from)) => {
                 self.intake.loading_older = true;
@@ -537,7 +635,7 @@ impl RemoteWavelet {
                 );
                 return;
             }
-            Err(contradiction) => return self.quarantine(contradiction, applied.bytes().clone()),
+            Err(contradiction) => return self.contradicted(now, contradiction, applied.bytes().clone()),
         };
         let own = self.outbox.recognise(signed.get());
         let origin = own.clone().map_or_else(
@@ -549,19 +647,24 @@ impl RemoteWavelet {
         let record = match self.log.apply(delta, origin) {
             Ok(record) => record,
             Err(error) => {
-                return self.quarantine(Contradiction::DoesNotApply(error.to_string()), applied.bytes().clone());
+                let contradiction = Contradiction::DoesNotApply(error.to_string());
+                return self.contradicted(now, contradiction, applied.bytes().clone());
             }
         };
         let seal = Arc::new(Seal::new(self.log.chain().clone(), applied));
         self.log.seal(seal.clone());
         self.intake.backoff.succeeded();
         self.intake.stalled = None;
+        if matches!(self.host_state, HostState::Stale { .. }) {
+            self.set_host_state(HostState::Reachable);
+        }
         self.outputs.push_back(RemoteOutput::Persist {
             record: record.clone(),
             seal,
             outgoing: own.clone(),
         });
         self.outbox_followed(now, &record, own.is_some());
+        self.compare_documents(now);
     }
 }
 

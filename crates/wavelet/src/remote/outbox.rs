@@ -21,6 +21,8 @@ use crate::record::{Record, Submission, encode_ops};
 const REBASES_MAX: u32 = 20;
 /// How long to wait for the newer deltas that a refusal speaks of, ms.
 const NEWS_MS: i64 = 30_000;
+/// How long after a signature could not be made it is asked for again, ms.
+const SIGN_AGAIN_MS: i64 = 10_000;
 /// After this long without an answer a submission is sent again, ms. The driver has a shorter timeout of its own.
 const ANSWER_MS: i64 = 60_000;
 
@@ -48,6 +50,8 @@ struct Flight {
 enum Stage {
     /// Waits for the signature of this delta.
     Signing(Encoded<Delta>),
+    /// This delta could not be signed; it is tried again.
+    Unsigned { delta: Encoded<Delta>, at: Timestamp },
     /// Waits to be on disk.
     Storing,
     /// Waits for the host's answer to this sending.
@@ -147,7 +151,7 @@ impl Outbox {
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         match &self.flight.as_ref()?.stage {
             Stage::Sending { since, .. } => Some(Timestamp(since.0.saturating_add(ANSWER_MS))),
-            Stage::Again { at, .. } => Some(*at),
+            Stage::Again { at, .. } | Stage::Unsigned { at, .. } => Some(*at),
             Stage::News { until, .. } => Some(*until),
             Stage::Signing(_) | Stage::Storing | Stage::Echo(_) | Stage::Dropping(_) => None,
         }
@@ -196,7 +200,7 @@ impl RemoteWavelet {
     }
 
     fn check_submission(&self, job: &Job) -> Result<(), Refusal> {
-        if self.quarantined {
+        if self.is_quarantined() {
             return Err(Refusal::HostRefused(
                 "the wavelet is in quarantine: its host contradicts itself".to_owned(),
             ));
@@ -219,7 +223,7 @@ impl RemoteWavelet {
 
     /// Starts the next submission if none is in flight.
     fn launch_next(&mut self, now: Timestamp) {
-        while self.outbox.flight.is_none() && !self.quarantined && !self.failed {
+        while self.outbox.flight.is_none() && !self.is_held() && !self.failed {
             let Some(job) = self.outbox.queue.pop_front() else {
                 return;
             };
@@ -300,6 +304,15 @@ impl RemoteWavelet {
         }
     }
 
+    /// What waits for its signature waits on; nothing is lost, and nobody is told that it is.
+    pub(super) fn sign_failed(&mut self, now: Timestamp) {
+        let Some(flight) = &mut self.outbox.flight else { return };
+        let Stage::Signing(delta) = &flight.stage else { return };
+        let at = Timestamp(now.0.saturating_add(SIGN_AGAIN_MS));
+        let delta = delta.clone();
+        flight.stage = Stage::Unsigned { delta, at };
+    }
+
     pub(super) fn outgoing_persisted(&mut self, now: Timestamp) {
         if self
             .outbox
@@ -331,9 +344,27 @@ impl RemoteWavelet {
         self.launch_next(now);
     }
 
+    /// Our users' submissions wait while the copy is not to be trusted.
+    fn is_held(&self) -> bool {
+        self.is_quarantined() || self.refetch.is_some()
+    }
+
+    /// The copy has been fetched again: what was held up goes on.
+    pub(super) fn resume_outbox(&mut self, now: Timestamp) {
+        self.settle_echo();
+        self.rebase(now);
+        self.tick_outbox(now);
+        self.launch_next(now);
+    }
+
     /// Sends the submission in flight, for the first time or again.
     fn send(&mut self, now: Timestamp) {
+        let held = self.is_held();
         let Some(flight) = &mut self.outbox.flight else { return };
+        if held {
+            flight.stage = Stage::Again { at: now, silent: false };
+            return;
+        }
         let Some(delta) = flight.signed.clone() else { return };
         self.outbox.attempts += 1;
         let attempt = self.outbox.attempts;
@@ -389,6 +420,9 @@ impl RemoteWavelet {
 
     /// Makes a submission that the host found stale anew, if there is a newer version now.
     fn rebase(&mut self, now: Timestamp) {
+        if self.is_held() {
+            return;
+        }
         let head = self.log.head().version();
         let newer = |flight: &mut Flight| matches!(flight.stage, Stage::News { .. }) && head > flight.job.version;
         let Some(Flight {
@@ -464,7 +498,7 @@ impl RemoteWavelet {
     }
 
     pub(super) fn tick_outbox(&mut self, now: Timestamp) {
-        if self.outbox.deadline().is_none_or(|deadline| deadline > now) || self.failed || self.quarantined {
+        if self.outbox.deadline().is_none_or(|deadline| deadline > now) || self.failed || self.is_held() {
             return;
         }
         let Some(flight) = &self.outbox.flight else { return };
@@ -474,6 +508,13 @@ impl RemoteWavelet {
                 self.submit_answered(now, *attempt, Err(unreachable));
             }
             Stage::Again { .. } => self.send(now),
+            Stage::Unsigned { delta, .. } => {
+                let delta = delta.clone();
+                self.outputs.push_back(RemoteOutput::Sign(delta.clone()));
+                if let Some(flight) = &mut self.outbox.flight {
+                    flight.stage = Stage::Signing(delta);
+                }
+            }
             Stage::News { reason, .. } => {
                 let refusal = Refusal::HostRefused(reason.clone());
                 if let Some(flight) = self.outbox.flight.take() {
@@ -484,18 +525,12 @@ impl RemoteWavelet {
         }
     }
 
-    /// Answers everything that waits with a refusal; what is applied already is answered when it is persisted.
-    pub(super) fn abandon_submissions(&mut self, refusal: &Refusal) {
-        let flight = self.outbox.flight.take();
-        if let Some(signed) = flight.as_ref().filter(|flight| flight.signed.is_some()) {
-            self.outputs
-                .push_back(RemoteOutput::DropOutgoing(signed.job.submission.clone()));
-        }
-        let jobs: Vec<Job> = flight
-            .map(|flight| flight.job)
-            .into_iter()
-            .chain(self.outbox.queue.drain(..))
-            .collect();
+    /// Answers what has not left yet with a refusal, so that its authors keep it. What is on its way stays on disk: whether
+    /// the host has applied it is not known.
+    pub(super) fn refuse_queue(&mut self, refusal: &Refusal) {
+        let unsigned = |flight: &mut Flight| flight.signed.is_none() && !matches!(flight.stage, Stage::Dropping(_));
+        let flight = self.outbox.flight.take_if(unsigned).map(|flight| flight.job);
+        let jobs: Vec<Job> = flight.into_iter().chain(self.outbox.queue.drain(..)).collect();
         for ticket in jobs.into_iter().flat_map(|job| job.tickets) {
             self.answer(ticket, Err(refusal.clone()));
         }

@@ -24,6 +24,7 @@ pub(crate) struct Host {
     pub(crate) sealed: Vec<(Arc<Seal>, Vec<String>)>,
     pub(crate) answers: Vec<(u64, Result<Applied, Refusal>)>,
     pub(crate) remote_answers: Vec<(u64, Result<SubmitResponse, Refusal>)>,
+    pub(crate) digests: Vec<(HashedVersion, [u8; 32])>,
 }
 
 impl Host {
@@ -36,6 +37,7 @@ impl Host {
             sealed: vec![],
             answers: vec![],
             remote_answers: vec![],
+            digests: vec![],
         }
     }
 
@@ -106,6 +108,7 @@ impl Host {
                     self.sealed
                         .push((seal, domains.iter().map(ToString::to_string).collect()));
                 }
+                HostedOutput::Digest { at, digest, .. } => self.digests.push((at, digest)),
                 HostedOutput::Answer { ticket, outcome } => self.answers.push((ticket, outcome)),
                 HostedOutput::AnswerRemote { ticket, outcome } => self.remote_answers.push((ticket, outcome)),
             }
@@ -578,4 +581,57 @@ fn participants_of_a_domain_are_its_users() {
         !may(&[address("@initech.lab")], &address("@initech.lab")),
         "the shared address is nobody's"
     );
+}
+
+#[test]
+fn a_digest_is_told_about_once_a_second_and_at_last_of_the_newest_version() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    assert_eq!(host.digests.len(), 1, "the first is due at once");
+    for sequence in 1..=5 {
+        let items = u32::try_from(sequence - 1).unwrap();
+        host.submit(
+            sequence,
+            ("a", sequence),
+            "alice@initech.lab",
+            1 + sequence,
+            vec![insert("x", 0, items)],
+        );
+        host.drive();
+    }
+    assert_eq!(host.digests.len(), 1, "not one a letter");
+    let due = host.machine.deadline().unwrap();
+    assert_eq!(due, Timestamp(NOW.0 + 1_000));
+    host.machine.handle(due, HostedInput::Tick);
+    host.drive();
+    let (at, digest) = host.digests.pop().unwrap();
+    assert_eq!((&at, digest), (host.machine.sealed(), host.machine.wavelet().digest()));
+    assert_eq!(host.machine.deadline(), None, "and no more while nothing happens");
+    // Where nobody else takes part nobody compares.
+    let mut alone = Host::with(&["alice@initech.lab"]);
+    alone.machine.handle(NOW, HostedInput::SealNow);
+    alone.drive();
+    assert!(alone.digests.is_empty() && alone.machine.deadline().is_none());
+}
+
+#[test]
+fn what_cannot_be_signed_is_tried_again() {
+    let mut host = Host::empty();
+    let ops = ["alice@initech.lab", "bob@acme.lab"].map(|who| WaveletOp::AddParticipant(address(who)));
+    host.submit(0, ("s", 1), "alice@initech.lab", 0, ops.to_vec());
+    let Some(HostedOutput::Persist(record)) = host.machine.poll() else {
+        panic!("nothing to store")
+    };
+    let upto = record.resulting();
+    host.records.push(StoredRecord { record, seal: None });
+    host.machine.handle(NOW, HostedInput::Persisted { upto });
+    let signing = std::iter::from_fn(|| host.machine.poll()).any(|output| matches!(output, HostedOutput::Sign(_)));
+    assert!(signing);
+    host.machine.handle(NOW, HostedInput::SignFailed);
+    host.drive();
+    assert!(host.sealed.is_empty());
+    let again = host.machine.deadline().unwrap();
+    assert!(again > NOW);
+    host.machine.handle(again, HostedInput::Tick);
+    host.drive();
+    assert_eq!(host.sealed.len(), 1);
 }

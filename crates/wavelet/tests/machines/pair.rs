@@ -10,7 +10,7 @@ use std::sync::Arc;
 use billow_model::{Component, DocOp, Document, HashedVersion, ParticipantId, Timestamp, Version, Wavelet, WaveletOp};
 use billow_signing::{Verifier, VerifyError};
 use billow_wavelet::hosted::Applied;
-use billow_wavelet::remote::{Outgoing, SubmitFailure, Verification};
+use billow_wavelet::remote::{HistoryFailure, Outgoing, SubmitFailure, Verification};
 use billow_wavelet::{
     HostedInput, HostedOutput, HostedWavelet, Origin, Record, Refusal, RemoteInput, RemoteOutput, RemoteWavelet, Seal,
     StoredRecord, Submission,
@@ -105,7 +105,7 @@ enum Message {
         to: usize,
         life: u32,
         request: u64,
-        outcome: Result<Vec<Encoded<AppliedDelta>>, String>,
+        outcome: Result<Vec<Encoded<AppliedDelta>>, HistoryFailure>,
     },
 }
 
@@ -386,9 +386,9 @@ impl World {
                 to,
             } => {
                 let outcome = if lost {
-                    Err("lost".to_owned())
+                    Err(HistoryFailure::NotNow("lost".to_owned()))
                 } else {
-                    self.past(from, &since, &to)
+                    self.past(from, &since, &to).map_err(HistoryFailure::Refused)
                 };
                 self.send(Message::Past {
                     to: from,
@@ -529,6 +529,9 @@ impl World {
                 self.send(Message::Update { to, update });
             }
         }
+        if self.host.deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.host.handle(self.now, HostedInput::Tick);
+        }
         for remote in &mut self.remotes {
             if remote.deadline().is_some_and(|deadline| deadline <= self.now) {
                 remote.handle(self.now, RemoteInput::Tick);
@@ -580,6 +583,22 @@ impl World {
                         name: name(),
                         deltas: vec![seal.applied.clone()],
                         commit: None,
+                    };
+                    self.send(Message::Update { to, update });
+                }
+            }
+            HostedOutput::Digest { at, digest, domains } => {
+                self.count("digests");
+                for to in (1..3).filter(|to| domains.contains(&domain(DOMAINS[*to]))) {
+                    let commit = CommitNotice {
+                        version: at.version,
+                        hash: Some(at.hash.clone()),
+                        digest: Some(digest),
+                    };
+                    let update = WaveletUpdate {
+                        name: name(),
+                        deltas: Vec::new(),
+                        commit: Some(commit),
                     };
                     self.send(Message::Update { to, update });
                 }
@@ -689,7 +708,11 @@ impl World {
             }
             RemoteOutput::Receipt { .. } => self.count("receipts"),
             RemoteOutput::Refuse { .. } | RemoteOutput::HostState(_) => {}
-            RemoteOutput::Quarantined(evidence) => panic!("quarantined: {evidence:?}"),
+            other @ (RemoteOutput::Diverged(_)
+            | RemoteOutput::PersistStanding(_)
+            | RemoteOutput::Replace { .. }
+            | RemoteOutput::Reset
+            | RemoteOutput::Quarantined(_)) => panic!("an honest host is not believed: {other:?}"),
         }
     }
 

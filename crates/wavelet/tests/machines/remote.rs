@@ -3,8 +3,12 @@
 use billow_model::{Timestamp, Version, WaveletName, WaveletOp};
 use billow_signing::{Verifier, VerifyError};
 use billow_wavelet::hosted::Applied;
-use billow_wavelet::remote::{Contradiction, HostState, Outgoing, SubmitFailure, UpdateRefusal, Verification};
-use billow_wavelet::{Refusal, RemoteInput, RemoteOutput, RemoteWavelet, StoredRecord, Submission};
+use billow_wavelet::remote::{
+    Contradiction, HistoryFailure, HostState, Outgoing, SubmitFailure, UpdateRefusal, Verification,
+};
+use billow_wavelet::{
+    Evidence, HostedInput, Refusal, RemoteInput, RemoteOutput, RemoteWavelet, Standing, StoredRecord, Submission,
+};
 use billow_wire::exchange::{CommitNotice, SubmitResponse, WaveletUpdate};
 use billow_wire::{AppliedDelta, Encoded, FromHost, Signature, SignedDelta};
 
@@ -18,6 +22,7 @@ struct Remote {
     now: Timestamp,
     records: Vec<StoredRecord>,
     outgoing: Option<Outgoing>,
+    standing: Standing,
     tag: u64,
 }
 
@@ -35,6 +40,7 @@ impl Remote {
             now: Timestamp(START),
             records: vec![],
             outgoing: None,
+            standing: Standing::Following,
             tag: 0,
         }
     }
@@ -104,6 +110,18 @@ impl Remote {
                     self.outgoing.take_if(|stored| stored.submission == submission);
                     RemoteInput::OutgoingPersisted
                 }
+                RemoteOutput::PersistStanding(standing) => {
+                    self.standing = standing;
+                    continue;
+                }
+                RemoteOutput::Replace { records } => {
+                    let stored = |(record, seal)| StoredRecord {
+                        record,
+                        seal: Some(seal),
+                    };
+                    self.records = records.into_iter().map(stored).collect();
+                    RemoteInput::Replaced
+                }
                 RemoteOutput::Show(_) => continue,
                 other => {
                     rest.push(other);
@@ -172,10 +190,14 @@ fn words(output: &RemoteOutput) -> String {
         RemoteOutput::Answer { ticket, outcome } => format!("answer {ticket}: {outcome:?}"),
         RemoteOutput::HostState(HostState::Reachable) => "reachable".to_owned(),
         RemoteOutput::HostState(HostState::Waiting { .. }) => "waiting".to_owned(),
+        RemoteOutput::HostState(HostState::Stale { ahead, .. }) => format!("stale: the host is at {ahead}"),
+        RemoteOutput::Reset => "reset".to_owned(),
+        RemoteOutput::Diverged(evidence) => format!("diverged: {}", evidence.kind()),
         RemoteOutput::Quarantined(evidence) => match &evidence.contradiction {
             Contradiction::AppliedAt { .. } => "quarantine: hash".to_owned(),
             Contradiction::OperationCount { ours, theirs } => format!("quarantine: {ours} operations, not {theirs}"),
             Contradiction::Target { .. } => "quarantine: fork".to_owned(),
+            Contradiction::Documents { version, .. } => format!("quarantine: documents at {version}"),
             other => format!("quarantine: {other}"),
         },
         other => format!("{other:?}"),
@@ -311,7 +333,7 @@ fn a_history_without_progress_is_asked_for_later_and_not_in_a_loop() {
                 request,
                 outcome: Ok(all[..1].to_vec())
             }),
-            [""; 0]
+            ["stale: the host is at 5"]
         );
         let wait = remote.machine.deadline().unwrap().0 - remote.now.0;
         assert!((250..=32_250).contains(&wait), "{wait}");
@@ -320,7 +342,7 @@ fn a_history_without_progress_is_asked_for_later_and_not_in_a_loop() {
     assert_eq!(
         remote.told(RemoteInput::History {
             request: 6,
-            outcome: Err("gone".to_owned())
+            outcome: Err(HistoryFailure::NotNow("gone".to_owned()))
         }),
         ["waiting"]
     );
@@ -345,34 +367,166 @@ fn a_delta_that_does_not_verify_changes_nothing_and_the_true_one_is_taken_after_
     assert_eq!(remote.update(all[1..].to_vec()), ["receipt 3"]);
 }
 
+/// The commit notice of a version of the host's, with its digest if it has told one.
+fn notice(host: &Host) -> Option<CommitNotice> {
+    let (at, digest) = host.digests.last().cloned().unwrap();
+    Some(CommitNotice {
+        version: at.version,
+        hash: Some(at.hash),
+        digest: Some(digest),
+    })
+}
+
+impl Remote {
+    /// A restart: only what was stored is still there.
+    fn restart(&mut self) {
+        let (records, outgoing) = (self.records.clone(), self.outgoing.clone());
+        self.machine = RemoteWavelet::load(name(), local(1), 2, None, records, outgoing).unwrap();
+        self.machine.restore(self.now, self.standing.clone());
+    }
+
+    /// A restart after a fault of the disk: what was written last says something else now.
+    fn restart_damaged(&mut self) {
+        let last = self.records.last_mut().unwrap();
+        let mut record = (*last.record).clone();
+        record.delta.ops = vec![insert("?", 0, record.applied_at().number() as u32 - 2)];
+        last.record = std::sync::Arc::new(record);
+        self.restart();
+    }
+
+    fn history(&mut self, request: u64, deltas: &[Encoded<AppliedDelta>]) -> Vec<String> {
+        let outcome = Ok(deltas.to_vec());
+        self.told(RemoteInput::History { request, outcome })
+    }
+
+    fn quarantine(&self) -> Evidence {
+        match &self.standing {
+            Standing::Quarantined(evidence) => (**evidence).clone(),
+            other => panic!("expected a quarantine on disk, got {other:?}"),
+        }
+    }
+}
+
 #[test]
-fn a_verified_contradiction_ends_in_quarantine() {
+fn a_copy_that_has_gone_wrong_is_fetched_again_once_and_goes_on() {
+    let mut host = host(3);
+    host.machine.handle(Timestamp(START + 10_000), HostedInput::Tick);
+    host.drive();
+    let all = deltas(&host);
+    let mut remote = Remote::following(&host);
+    remote.restart_damaged();
+    assert_ne!(remote.machine.wavelet().digest(), host.machine.wavelet().digest());
+    let damaged = remote.machine.wavelet().digest();
+
+    assert_eq!(
+        remote.say(vec![], notice(&host)),
+        [
+            "refuse 2: it contradicts the history: the documents differ at version 5",
+            "diverged: documents differ",
+            "history 1: 0..5"
+        ]
+    );
+    // People read on what there is, and what they write waits; so does what the host goes on to say.
+    assert_eq!(remote.machine.wavelet().digest(), damaged);
+    assert_eq!(remote.bob_inserts(1, 5, insert("b", 0, 3)), [""; 0]);
+    host.submit(9, ("a", 4), "alice@initech.lab", 5, vec![insert("a", 0, 3)]);
+    host.drive();
+    let newest = deltas(&host).pop().unwrap();
+    assert_eq!(remote.update(vec![newest.clone()]), [""; 0]);
+    // A restart in the middle begins anew; the submission is its client's to send again.
+    remote.restart();
+    assert_eq!(
+        remote.drive().iter().map(words).collect::<Vec<_>>(),
+        ["history 1: 0..5"]
+    );
+    assert_eq!(remote.bob_inserts(1, 5, insert("b", 0, 3)), [""; 0]);
+    assert_eq!(remote.update(vec![newest]), [""; 0]);
+    assert_eq!(remote.history(1, &all[..2]), ["history 2: 3..5"]);
+    assert_eq!(
+        remote.history(2, &all[2..]),
+        ["reset", "receipt 4", "submit 1"],
+        "mended, and all that waited goes on"
+    );
+    assert_eq!(remote.machine.wavelet().digest(), host.machine.wavelet().digest());
+    assert_eq!(remote.records.len(), 5);
+    assert_eq!(remote.sent().delta.target.version, Version::new(5));
+    // What is on disk is the new copy, and a digest that agrees ends the matter.
+    assert!(matches!(remote.standing, Standing::Refetched(_)));
+    remote.restart();
+    assert_eq!(remote.machine.wavelet().digest(), host.machine.wavelet().digest());
+    host.machine.handle(Timestamp(START + 20_000), HostedInput::Tick);
+    host.drive();
+    assert_eq!(remote.say(vec![], notice(&host)), ["receipt 5"]);
+    assert_eq!(remote.standing, Standing::Following);
+}
+
+#[test]
+fn documents_that_still_differ_are_in_quarantine_with_both_digests() {
+    let mut host = host(3);
+    host.machine.handle(Timestamp(START + 10_000), HostedInput::Tick);
+    host.drive();
+    let all = deltas(&host);
+    let mut remote = Remote::following(&host);
+    let mut wrong = notice(&host).unwrap();
+    wrong.digest = Some([7; 32]);
+    assert_eq!(remote.say(vec![], Some(wrong))[2], "history 1: 0..5");
+    assert_eq!(
+        remote.history(1, &all),
+        ["quarantine: documents at 5"],
+        "the same from the same bytes: we or the host compute wrongly"
+    );
+    let evidence = remote.quarantine();
+    let ours = host.machine.wavelet().digest();
+    assert_eq!(evidence.digests, Some((ours, [7; 32])));
+    assert_eq!(evidence.ours, *host.machine.sealed());
+    assert_eq!(evidence.kept, *all[3].bytes());
+    // After a restart too; people can read it and are told why they cannot write.
+    remote.restart();
+    assert!(remote.machine.is_quarantined() && remote.version() == 5);
+    assert_eq!(
+        remote.update(all[3..].to_vec()),
+        ["refuse 3: the wavelet is in quarantine"]
+    );
+    let words = &remote.bob_inserts(1, 5, insert("b", 0, 3))[0];
+    assert!(words.contains("quarantine"), "{words}");
+    assert_eq!(remote.machine.deadline(), None);
+    let kept = Evidence::decode(&evidence.encode()).unwrap();
+    assert_eq!(kept.contradiction.to_string(), "the documents differ at version 5");
+    assert_eq!(
+        (kept.digests, kept.ours, kept.kept),
+        (evidence.digests, evidence.ours, evidence.kept)
+    );
+}
+
+#[test]
+fn digests_of_versions_in_between_are_compared_where_they_belong() {
+    let host = host(4);
+    let all = deltas(&host);
+    let at = |version: usize, digest: [u8; 32]| {
+        let at = all[version - 1].applied_at().clone();
+        Some(CommitNotice {
+            version: at.version,
+            hash: Some(at.hash),
+            digest: Some(digest),
+        })
+    };
+    // The digest of what is not here yet waits for it, one of the past is passed over, a right one changes nothing.
+    let mut remote = Remote::new();
+    remote.update(all[..2].to_vec());
+    assert_eq!(remote.say(vec![], at(4, [7; 32])), ["history 1: 3..4", "receipt 2"]);
+    assert_eq!(remote.say(vec![], at(2, [7; 32])), ["receipt 3"]);
+    let outputs = remote.history(1, &all[2..3]);
+    assert!(
+        outputs.contains(&"diverged: documents differ".to_owned()),
+        "{outputs:?}"
+    );
+}
+
+#[test]
+fn b_125_a_host_that_shows_two_histories() {
     let host = host(2);
     let all = deltas(&host);
-    let case = |change: fn(&mut AppliedDelta)| {
-        let mut remote = Remote::new();
-        remote.update(all[..2].to_vec());
-        let outputs = remote.update(vec![changed(&all[2], change)]);
-        assert_eq!((remote.version(), remote.machine.is_quarantined()), (3, true));
-        assert_eq!(
-            remote.update(all[2..].to_vec()),
-            ["refuse 3: the wavelet is in quarantine"]
-        );
-        outputs[1].clone()
-    };
-    assert_eq!(
-        case(|applied| applied.operations_applied = 2),
-        "quarantine: 1 operations, not 2"
-    );
-    assert_eq!(
-        case(|applied| applied.applied_at.as_mut().unwrap().hash = Default::default()),
-        "quarantine: hash"
-    );
-    assert_eq!(
-        case(|applied| applied.timestamp = Timestamp(1 << 52)),
-        "quarantine: 4503599627370496 ms since 1970 is no time"
-    );
-    // Another history with the same beginning: what its author signed betrays it (hardening.md B-125).
+    // The other history, which the host has shown to carol: what she signs names its hash, and betrays it here.
     let mut fork = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
     fork.submit(1, ("a", 1), "alice@initech.lab", 2, vec![insert("z", 0, 0)]);
     fork.drive();
@@ -380,15 +534,113 @@ fn a_verified_contradiction_ends_in_quarantine() {
     fork.drive();
     let mut remote = Remote::new();
     remote.update(all[..2].to_vec());
-    let at = all[2].applied_at().clone();
-    let outputs = remote.update(vec![changed(&deltas(&fork)[2], |applied| {
-        applied.applied_at = Some(at)
-    })]);
-    assert_eq!(outputs[1], "quarantine: fork");
+    let ours = all[2].applied_at().clone();
+    let crossing = changed(&deltas(&fork)[2], |applied| applied.applied_at = Some(ours.clone()));
+    let words = remote.update(vec![crossing.clone()]);
+    assert_eq!(words[1..], ["diverged: fork", "history 1: 0..3"]);
+    // The host gives the first history once more, and the delta that does not fit it: that is enough.
+    assert_eq!(remote.history(1, &all[..2]), ["reset"]);
+    let before = remote.machine.wavelet().digest();
+    assert_eq!(remote.update(vec![crossing.clone()])[1], "quarantine: fork");
+    // Nothing has changed, nothing more is taken, and both signed transcripts are kept.
+    assert_eq!((remote.version(), remote.machine.wavelet().digest()), (3, before));
+    assert_eq!(
+        remote.update(all[2..].to_vec()),
+        ["refuse 4: the wavelet is in quarantine"]
+    );
+    let evidence = remote.quarantine();
+    assert_eq!((&evidence.kept, &evidence.applied), (all[1].bytes(), crossing.bytes()));
+    assert_eq!(evidence.theirs.as_ref(), Some(&deltas(&fork)[2].signed.delta.target));
+    assert_eq!((evidence.ours.clone(), evidence.kind()), (ours.clone(), "fork"));
+    for bytes in [evidence.kept, evidence.applied] {
+        let signed = Encoded::<AppliedDelta>::decode(bytes).unwrap().signed.clone();
+        remote
+            .verifier
+            .verify(signed, remote.now)
+            .expect("anybody can check it");
+    }
+
+    // A host that gives the other history when it is asked again, or none, is not followed there.
+    let second_look = |answer: &dyn Fn(&mut Remote) -> Vec<String>| {
+        let mut remote = Remote::new();
+        remote.update(all[..2].to_vec());
+        remote.update(vec![crossing.clone()]);
+        let outputs = answer(&mut remote);
+        assert!(outputs[0].starts_with("quarantine: its author saw"), "{outputs:?}");
+        assert_eq!(remote.machine.sealed(), ours, "ours is kept");
+        remote.restart();
+        assert!(remote.machine.is_quarantined());
+        outputs[0].clone()
+    };
+    let other = deltas(&fork)[..2].to_vec();
+    assert!(second_look(&|remote| remote.history(1, &other)).contains("the host has committed 3:"));
+    let denied = second_look(&|remote| {
+        let outcome = Err(HistoryFailure::Refused("no such thing".to_owned()));
+        remote.told(RemoteInput::History { request: 1, outcome })
+    });
+    assert!(denied.ends_with("that it gave before: no such thing"), "{denied}");
 }
 
 #[test]
-fn a_commit_notice_ahead_of_us_fetches_and_one_with_another_hash_is_a_contradiction() {
+fn b_104_applied_deltas_that_contradict_the_history() {
+    let host = host(2);
+    let all = deltas(&host);
+    let case = |change: fn(&mut AppliedDelta)| {
+        let mut remote = Remote::new();
+        remote.update(all[..2].to_vec());
+        let before = (remote.machine.sealed(), remote.machine.wavelet().digest());
+        let bad = changed(&all[2], change);
+        let outputs = remote.update(vec![bad.clone()]);
+        assert!(
+            outputs[0].starts_with("refuse 2: it contradicts the history: "),
+            "{outputs:?}"
+        );
+        if outputs[1..] != ["diverged: another history", "history 1: 0..3"] {
+            assert_eq!(outputs[1..], ["diverged: contradiction", "history 1: 0..3"]);
+        }
+        // Our copy was right: it comes back as it was, and the good delta is taken after the bad one.
+        assert_eq!(remote.history(1, &all[..2]), ["reset"]);
+        assert_eq!((remote.machine.sealed(), remote.machine.wavelet().digest()), before);
+        let mut patient = Remote::new();
+        patient.update(all[..2].to_vec());
+        patient.update(vec![bad.clone()]);
+        patient.history(1, &all[..2]);
+        assert_eq!(patient.update(all[2..].to_vec()), ["receipt 3"]);
+        // A second time is too much.
+        let outputs = remote.update(vec![bad.clone()]);
+        assert_eq!((remote.machine.sealed(), remote.machine.wavelet().digest()), before);
+        assert_eq!(remote.quarantine().applied, *bad.bytes(), "the evidence");
+        assert_eq!(
+            remote.update(all[2..].to_vec()),
+            ["refuse 4: the wavelet is in quarantine"]
+        );
+        outputs[1].clone()
+    };
+    assert_eq!(
+        case(|applied| applied.operations_applied = 2),
+        "quarantine: 1 operations, not 2"
+    );
+    let hash = |applied: &mut AppliedDelta| applied.applied_at.as_mut().unwrap().hash = Default::default();
+    assert_eq!(case(hash), "quarantine: hash");
+    assert_eq!(
+        case(|applied| applied.timestamp = Timestamp(1 << 52)),
+        "quarantine: 4503599627370496 ms since 1970 is no time"
+    );
+    let next_year = |applied: &mut AppliedDelta| applied.timestamp.0 += 367 * 86_400_000;
+    assert!(case(next_year).ends_with("ms since 1970 is no time"));
+    assert!(case(|applied| applied.timestamp = Timestamp(i64::MAX)).ends_with("is no time"));
+    // Before the certificates of its time the signature does not count, so it is no contradiction either.
+    let mut remote = Remote::new();
+    remote.update(all[..2].to_vec());
+    let early = changed(&all[2], |applied| applied.timestamp = Timestamp(-1));
+    assert_eq!(remote.update(vec![early]), ["refuse 2: signature"]);
+    // Without the version where it was applied it says that it was applied at its target: where it fits it is the same.
+    let absent = changed(&all[2], |applied| applied.applied_at = None);
+    assert_eq!(remote.update(vec![absent]), ["receipt 3"]);
+}
+
+#[test]
+fn b_127_commit_notices_that_are_not_true() {
     let host = host(2);
     let all = deltas(&host);
     let mut remote = Remote::new();
@@ -401,20 +653,127 @@ fn a_commit_notice_ahead_of_us_fetches_and_one_with_another_hash_is_a_contradict
             digest: None,
         })
     };
+    // Ahead of us: one request, whatever else is said.
     assert_eq!(
         remote.say(vec![], commit(4, head.hash.clone())),
         ["history 1: 2..4", "receipt 2"]
     );
-    remote.told(RemoteInput::History {
-        request: 1,
-        outcome: Ok(all[1..].to_vec()),
-    });
-    assert_eq!(remote.version(), 4);
-    assert_eq!(remote.say(vec![], commit(4, head.hash.clone())), ["receipt 3"]);
+    assert_eq!(remote.say(vec![], commit(900, head.hash.clone())), ["receipt 3"]);
     assert_eq!(
-        remote.say(vec![], commit(3, head.hash))[1],
-        "quarantine: the host has committed something else at version 3"
+        remote.say(vec![], commit(1 << 60, head.hash.clone())),
+        ["receipt 4"],
+        "no version is that high"
     );
+    remote.history(1, &all[1..]);
+    assert_eq!(remote.version(), 4);
+    // Never delivered: stale, and asked for again after a pause.
+    assert_eq!(remote.history(2, &[]), ["stale: the host is at 900"]);
+    assert!(remote.machine.deadline().unwrap().0 - remote.now.0 >= 250);
+    // What is behind us, and what we have, is nothing new.
+    assert_eq!(
+        remote.say(vec![], commit(2, all[1].applied_at().hash.clone())),
+        ["receipt 5"]
+    );
+    assert_eq!(remote.say(vec![], commit(4, head.hash.clone())), ["receipt 6"]);
+    // Another hash of a version that we have is evidence.
+    let before = remote.machine.wavelet().digest();
+    let outputs = remote.say(vec![], commit(3, head.hash.clone()));
+    assert_eq!(outputs[1], "diverged: another history");
+    assert_eq!(remote.machine.wavelet().digest(), before);
+    let request = outputs[2]
+        .strip_prefix("history ")
+        .unwrap()
+        .split_once(':')
+        .unwrap()
+        .0
+        .parse()
+        .unwrap();
+    assert_eq!(remote.history(request, &all)[0], "reset");
+    assert!(
+        remote
+            .say(vec![], commit(3, head.hash))
+            .iter()
+            .any(|word| word.starts_with("quarantine: the host has committed 3:"))
+    );
+    assert_eq!(remote.machine.wavelet().digest(), before);
+    assert_eq!(remote.quarantine().theirs.unwrap().version, Version::new(3));
+}
+
+#[test]
+fn b_126_a_host_that_withholds() {
+    let host = host(3);
+    let all = deltas(&host);
+    // One update of several is dropped: what comes after it shows the gap, and the history fills it.
+    let mut remote = Remote::new();
+    remote.update(all[..2].to_vec());
+    assert_eq!(remote.update(all[3..].to_vec()), ["history 1: 3..4"]);
+    assert_eq!(remote.history(1, &all[2..3]), ["receipt 2"]);
+    // All are dropped, and the history is empty, or refused: no progress, said so, with growing pauses.
+    let mut remote = Remote::new();
+    remote.update(all[..2].to_vec());
+    let head = host.machine.sealed().clone();
+    let commit = Some(CommitNotice {
+        version: head.version,
+        hash: Some(head.hash),
+        digest: None,
+    });
+    assert_eq!(remote.say(vec![], commit), ["history 1: 3..5", "receipt 2"]);
+    let mut pauses = Vec::new();
+    for request in 1..8 {
+        let outcome = match request % 2 {
+            0 => Err(HistoryFailure::Refused("no".to_owned())),
+            _ => Ok(Vec::new()),
+        };
+        assert_eq!(
+            remote.told(RemoteInput::History { request, outcome }),
+            ["stale: the host is at 5"]
+        );
+        assert_eq!(
+            remote.told(RemoteInput::HostSpoke),
+            [""; 0],
+            "a word is not what it owes"
+        );
+        let wait = remote.machine.deadline().unwrap().0 - remote.now.0;
+        pauses.push(wait);
+        assert_eq!(remote.later(wait), [format!("history {}: 3..5", request + 1)]);
+    }
+    assert!(pauses.iter().all(|pause| (250..=300_250).contains(pause)), "{pauses:?}");
+    assert!(!remote.machine.is_quarantined() && remote.version() == 3);
+    let since = |state: &HostState| match state {
+        HostState::Stale { since, .. } => *since,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        since(remote.machine.host_state()),
+        Timestamp(START),
+        "since the first of them"
+    );
+    // It gives at last.
+    assert_eq!(remote.history(8, &all[2..]), ["reachable"]);
+    assert_eq!(remote.machine.sealed(), *host.machine.sealed());
+}
+
+#[test]
+fn what_cannot_be_signed_waits_and_is_tried_again() {
+    let host = host(1);
+    let mut remote = Remote::following(&host);
+    let submit = RemoteInput::Submit {
+        ticket: 1,
+        submission: Submission {
+            session: "b".into(),
+            sequence: 1,
+        },
+        author: address("bob@acme.lab"),
+        version: Version::new(3),
+        ops: vec![insert("b", 1, 1)],
+    };
+    remote.machine.handle(remote.now, submit);
+    let Some(RemoteOutput::Sign(delta)) = remote.machine.poll() else {
+        panic!("nothing to sign")
+    };
+    assert_eq!(remote.told(RemoteInput::SignFailed), [""; 0]);
+    assert_eq!(remote.later(10_000), ["submit 1"]);
+    assert_eq!(remote.sent().delta, delta);
 }
 
 #[test]
@@ -554,7 +913,7 @@ fn its_effect_is_recognised_and_answered_once_it_is_durable() {
     let verified = remote.verifier.verify(remote.sent(), remote.now).unwrap();
     host.machine.handle(
         remote.now,
-        billow_wavelet::HostedInput::RemoteSubmit {
+        HostedInput::RemoteSubmit {
             ticket: 5,
             delta: verified,
         },

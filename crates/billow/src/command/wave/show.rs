@@ -13,7 +13,8 @@ use crate::client::Profile;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "With --json: for each wavelet its name, host, version, history hash, a digest of its state,\n\
-    participants, blips (id, author, text), and per remote domain the delivery state and version."
+    participants, blips (id, author, text), per remote domain the delivery state and version, and in `trouble` what is\n\
+    wrong between this copy and its host (stale, refetching, quarantined), or null."
 )]
 pub struct Show {
     /// The wave, like example.org/w+abc
@@ -91,9 +92,21 @@ fn wavelet_json(opened: &OpenWave, state: &WaveletState) -> anyhow::Result<Value
         .collect::<anyhow::Result<Vec<_>>>()?;
     Ok(json!({
         "name": state.wavelet, "host": state.host, "version": state.version, "hash": state.hash, "hashedVersion": state.hashed_version,
-        "digest": state.digest, "participants": state.participants, "blips": blips,
+        "digest": state.digest, "participants": state.participants, "blips": blips, "trouble": trouble(opened, state),
         "delivery": opened.delivery.get(&state.wavelet).map_or(&[][..], Vec::as_slice),
     }))
+}
+
+/// What is wrong between this copy and its host, in words; null while they agree.
+fn trouble(opened: &OpenWave, state: &WaveletState) -> Value {
+    use billow_server::web::messages::DeliveryState as S;
+    let peers = opened.delivery.get(&state.wavelet).into_iter().flatten();
+    let wrong = |peer: &&PeerDelivery| peer.host && matches!(peer.state, S::Stale | S::Refetching | S::Quarantined);
+    peers
+        .filter(wrong)
+        .map(|peer| json!({"state": peer.state, "since": peer.since, "words": delivery_words(peer)}))
+        .next()
+        .unwrap_or(Value::Null)
 }
 
 /// A delivery state as a person would say it.
@@ -108,6 +121,18 @@ pub(super) fn delivery_words(peer: &PeerDelivery) -> String {
         ),
         S::NeverReached => format!("no wave server was found at {}", peer.domain),
         S::Refused => "refused".to_owned(),
+        S::Stale => format!(
+            "you see the copy of version {}: there is more, which {} does not give",
+            peer.version, peer.domain
+        ),
+        S::Refetching => format!(
+            "the copies do not agree, this one is fetched again; you see version {}",
+            peer.version
+        ),
+        S::Quarantined => format!(
+            "in quarantine, nobody here can write: {} contradicts itself; you see the copy of version {}",
+            peer.domain, peer.version
+        ),
         S::Blocked => "this server does not talk to it".to_owned(),
     };
     match &peer.reason {
