@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use billow_model::{Domain, HashedVersion, HistoryHash, Timestamp, Version, WaveletName, WaveletOp};
 use billow_wavelet::remote::Outgoing;
-use billow_wavelet::{Origin, Record, Seal, StoredRecord, Submission};
+use billow_wavelet::{Origin, Record, Seal, Standing, StoredRecord, Submission};
 use billow_wire::{AppliedDelta, Encoded, Message as _, SignerId, SignerInfo};
 use bytes::Bytes;
 
@@ -34,6 +34,7 @@ struct StoredWavelet {
     sealed: usize,
     snapshot: Option<Snapshot>,
     outgoing: BTreeMap<Submission, Bytes>,
+    standing: Option<Standing>,
 }
 
 /// A delta as the store has it.
@@ -81,6 +82,9 @@ pub(crate) struct WaveletWrite {
     pub(crate) sent: Vec<Outgoing>,
     pub(crate) settled: Vec<Submission>,
     pub(crate) reached: Vec<(Domain, Version)>,
+    pub(crate) standing: Option<Standing>,
+    /// The records take the place of the whole history.
+    pub(crate) replaces: bool,
 }
 
 impl WaveletWrite {
@@ -92,6 +96,8 @@ impl WaveletWrite {
             sent: Vec::new(),
             settled: Vec::new(),
             reached: Vec::new(),
+            standing: None,
+            replaces: false,
         }
     }
 }
@@ -101,6 +107,7 @@ pub(crate) struct Loaded {
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) records: Vec<StoredRecord>,
     pub(crate) outgoing: Option<Outgoing>,
+    pub(crate) standing: Option<Standing>,
 }
 
 impl Disk {
@@ -199,7 +206,8 @@ impl Disk {
     pub(crate) fn unfinished(&self) -> Vec<WaveletName> {
         let shared = |name: &WaveletName| self.synced.cursors.keys().any(|(one, _)| one == name);
         let unfinished = self.synced.wavelets.iter().filter(|(name, stored)| {
-            !stored.outgoing.is_empty() || (stored.sealed < stored.rows.len() && shared(name))
+            let refetching = matches!(stored.standing, Some(Standing::Refetching(_)));
+            refetching || !stored.outgoing.is_empty() || (stored.sealed < stored.rows.len() && shared(name))
         });
         unfinished.map(|(name, _)| name.clone()).collect()
     }
@@ -218,6 +226,7 @@ impl Disk {
             snapshot,
             records: self.older(name, from, Version::new(u64::MAX)),
             outgoing,
+            standing: stored.standing.clone(),
         })
     }
 
@@ -289,7 +298,7 @@ impl Stored {
     }
 
     fn append(&mut self, write: WaveletWrite) -> bool {
-        let known = self.wavelets.get(&write.name);
+        let known = self.wavelets.get(&write.name).filter(|_| !write.replaces);
         if !known.map_or_else(|| StoredWavelet::default().fits(&write), |stored| stored.fits(&write)) {
             return false;
         }
@@ -342,8 +351,21 @@ impl StoredWavelet {
     }
 
     fn append(&mut self, write: &WaveletWrite) {
+        let mut old = Vec::new();
+        if write.replaces {
+            old = std::mem::take(&mut self.rows);
+            self.sealed = 0;
+            self.snapshot = None;
+        }
+        if let Some(standing) = &write.standing {
+            self.standing = Some(standing.clone());
+        }
         self.rows
             .extend(write.records.iter().map(|stored| Row::new(&stored.record)));
+        // Whose submission a delta was, only the old history may know.
+        for (row, old) in self.rows.iter_mut().zip(&old) {
+            row.submission = row.submission.take().or_else(|| old.submission.clone());
+        }
         for seal in write
             .records
             .iter()

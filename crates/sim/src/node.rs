@@ -26,7 +26,7 @@ use billow_federation::remote::{self, Failure, Remote, Response};
 use billow_model::{Delta, Domain, ParticipantId, Timestamp, Version, Wavelet, WaveletName, WaveletOp};
 use billow_signing::{Signer, TrustRoots, Verifier};
 use billow_wavelet::hosted::Applied;
-use billow_wavelet::remote::{Evidence, SubmitFailure};
+use billow_wavelet::remote::{Evidence, HistoryFailure, SubmitFailure};
 use billow_wavelet::{Record, Refusal, RemoteInput, Submission};
 use billow_wire::{Encoded, SignedDelta, SignerId, SignerInfo};
 use billow_xmpp::{Condition, Element, IqKind, Jid, Stanza, StanzaError};
@@ -596,8 +596,9 @@ impl Node {
                 request,
                 outcome: match outcome {
                     Ok(Response::History(response)) => Ok(response.deltas),
-                    Ok(_) => Err(OTHER.to_owned()),
-                    Err(failure) => Err(failure.to_string()),
+                    Ok(_) => Err(HistoryFailure::NotNow(OTHER.to_owned())),
+                    Err(Failure::Unreachable(reason) | Failure::NotNow(reason)) => Err(HistoryFailure::NotNow(reason)),
+                    Err(Failure::Stale(reason) | Failure::Refused(reason)) => Err(HistoryFailure::Refused(reason)),
                 },
             },
             Reply::Signer { id, time } => match outcome {

@@ -24,7 +24,8 @@ class FakeWavelet implements Wavelet {
   readonly saving = saving;
   readonly delivery: Value<readonly PeerDelivery[]>;
   readonly carets: Value<readonly Caret[]>;
-  readonly writable = new Value(!query.has("removed"));
+  readonly member = new Value(!query.has("removed"));
+  readonly writable = new Value(!query.has("removed") && query.get("delivery") !== "quarantined");
   private readonly blips = new Map<string, ReturnType<FakeWavelet["make"]>>();
   private next = 100;
 

@@ -1,13 +1,13 @@
 /** Where my changes are: at my server, and at each other domain of the wave. In words. */
 import type { PeerDelivery, Saving, Wavelet } from "../wave/client";
-import { stateWords } from "../wave/client";
+import { stateWords, troubleWords } from "../wave/client";
 import { useApp } from "./context";
 import { useNow } from "./delay";
 import { Icon } from "./icons";
 import { useReadable } from "./readable";
 import { clockTime, untilWords } from "./time";
 
-const ORDER = ["delivered", "sending", "waiting", "neverReached", "blocked", "refused"] as const;
+const ORDER = ["delivered", "sending", "waiting", "stale", "neverReached", "blocked", "refused", "refetching", "quarantined"] as const;
 
 /** The chips of the wave's header; they open the panel. */
 export function StateChips({ wavelet, open }: { wavelet: Wavelet; open: () => void }) {
@@ -49,7 +49,20 @@ export function chipWords({ domain, state, host, since }: PeerDelivery): string 
     case "neverReached": return `Not delivered to ${domain}`;
     case "refused": return `${domain} refused`;
     case "blocked": return `Your server does not talk to ${domain}`;
+    case "stale": return `${domain} holds changes back`;
+    case "refetching": return `Fetched again from ${domain}`;
+    case "quarantined": return `${domain} contradicts itself`;
   }
+}
+
+/** The sentences above a wave whose copy here is not what it should be. */
+export function Trouble({ wavelet }: { wavelet: Wavelet }) {
+  const words = useReadable(wavelet.delivery).map((peer) => troubleWords(peer, clockTime)).find((one) => one !== null);
+  return words ? (
+    <p class="notice" role="alert">
+      {words}
+    </p>
+  ) : null;
 }
 
 const changes = (n: number) => (n === 1 ? "1 change" : `${n} changes`);
@@ -65,6 +78,7 @@ export function detailWords(peer: PeerDelivery, now: number): string[] {
     lines.push(`Not reachable since ${clockTime(since)}.${host ? ` You can write; it is sent when ${domain} is back.` : ""}${kept}`);
     if (nextTry !== null) lines.push(`Next try ${untilWords(nextTry, now)}.`);
   }
+  if (state === "stale" && nextTry !== null) lines.push(`Asked again ${untilWords(nextTry, now)}.`);
   if (state === "neverReached") lines.push(`No wave server was found at ${domain}.`);
   if (reason && state !== "delivered" && state !== "sending") lines.push(reason);
   if (host) lines.push(`This wave is hosted at ${domain}: rules and history are kept there.`);

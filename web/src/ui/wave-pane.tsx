@@ -4,7 +4,7 @@ import type { Wave, Wavelet } from "../wave/client";
 import { active } from "./active";
 import { useApp } from "./context";
 import { useDelayed } from "./delay";
-import { DeliveryPanel, StateChips } from "./delivery";
+import { DeliveryPanel, StateChips, Trouble } from "./delivery";
 import { Drafts } from "./drafts";
 import { Icon } from "./icons";
 import { NextUnread } from "./next-unread";
@@ -46,6 +46,7 @@ function OpenWave({ id, wavelet }: { id: string; wavelet: Wavelet }) {
   const { me } = useApp();
   const title = useReadable(wavelet.title) || "New wave";
   const conversation = useReadable(wavelet.conversation);
+  const member = useReadable(wavelet.member);
   const writable = useReadable(wavelet.writable);
   const [details, setDetails] = useState(false);
   useNews(wavelet);
@@ -74,7 +75,8 @@ function OpenWave({ id, wavelet }: { id: string; wavelet: Wavelet }) {
           <StateChips wavelet={wavelet} open={() => setDetails((shown) => !shown)} />
         </div>
         <Participants wavelet={wavelet} />
-        {!writable && <p class="notice">You are not in this wave any more. You can read what was here, and copy it.</p>}
+        {!member && <p class="notice">You are not in this wave any more. You can read what was here, and copy it.</p>}
+        <Trouble wavelet={wavelet} />
       </header>
       {writable && <Toolbar />}
       <div class="wave-area">

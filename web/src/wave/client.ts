@@ -21,7 +21,7 @@ import type { Emitter, Readable } from "./observable";
 
 export type { Conversation, DeliveryState, InboxRow, ManifestBlip, OpComponent, PeerDelivery, Readable, Thread };
 export { Document } from "../ot/document";
-export { stateWords } from "./words";
+export { stateWords, troubleWords } from "./words";
 
 /** The connection to the server. */
 export type ConnectionState =
@@ -134,7 +134,9 @@ export interface Wavelet {
   readonly delivery: Readable<readonly PeerDelivery[]>;
   /** Other people's carets; moved along with every operation, gone 10 s after the last news. */
   readonly carets: Readable<readonly Caret[]>;
-  /** Whether I may write: false when I am not a participant any more. */
+  /** Whether I am a participant. */
+  readonly member: Readable<boolean>;
+  /** Whether I may write: false when I am not a participant any more, and while our copy is in quarantine. */
   readonly writable: Readable<boolean>;
 
   /** A blip or other document by its id; the same object each time. */

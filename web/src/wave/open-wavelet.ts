@@ -93,6 +93,7 @@ export class OpenWavelet implements Wavelet {
   readonly saving = new Value<Saving>({ state: "saved", changes: 0 });
   readonly delivery = new Value<readonly PeerDelivery[]>([]);
   readonly carets = new Value<readonly Caret[]>([]);
+  readonly member = new Value(true);
   readonly writable = new Value(true);
   channel: Channel;
   /** Channels of earlier pages whose changes are still to be sent. */
@@ -287,6 +288,12 @@ export class OpenWavelet implements Wavelet {
     this.#closed = true;
   }
 
+  /** How far the other domains are. */
+  delivered(peers: readonly PeerDelivery[]): void {
+    this.delivery.set(peers);
+    this.#publishWritable();
+  }
+
   /** What I have read. */
   readState(blips: readonly ReadBlip[]): void {
     for (const { blip, version } of blips) this.#read.set(blip, Math.max(version, this.#read.get(blip) ?? 0));
@@ -395,11 +402,17 @@ export class OpenWavelet implements Wavelet {
     }
     this.participants.set(local.participants);
     this.title.set(this.#title());
-    this.writable.set(!removed);
+    this.member.set(!removed);
+    this.#publishWritable();
     this.#refreshBlips();
     this.#publishSaving();
     for (const channel of this.#all()) void this.#around.store(channel).catch(() => {});
     this.#around.changed();
+  }
+
+  #publishWritable(): void {
+    const quarantined = this.delivery.get().some(({ host, state }) => host && state === "quarantined");
+    this.writable.set(!this.channel.removed && !quarantined);
   }
 
   #manifest: Document | null = null;

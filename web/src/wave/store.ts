@@ -201,7 +201,7 @@ export class ClientStore implements Client, SocketEvents {
       case "caret":
         return this.#wavelet(message.wavelet)?.caret(message);
       case "delivery":
-        return this.#wavelet(message.wavelet)?.delivery.set(message.peers);
+        return this.#wavelet(message.wavelet)?.delivered(message.peers);
       case "readState":
         return this.#wavelet(message.wavelet)?.readState(message.blips);
       case "inbox":

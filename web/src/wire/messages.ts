@@ -274,9 +274,9 @@ export type PeerDelivery = {
   pending: number,
   /** In this state since, ms since 1970. */
   since: number,
-  /** Next try, ms since 1970, when `Waiting`. */
+  /** Next try, ms since 1970, when `Waiting` or `Stale`. */
   nextTry: number | null,
-  /** One sentence for `Waiting`, `NeverReached`, `Refused`. */
+  /** One sentence for all states in which something is wrong. */
   reason: string | null,
   /** Whether it hosts the wavelet. */
   host: boolean,
@@ -284,7 +284,7 @@ export type PeerDelivery = {
   legacy: boolean, };
 
 /** States of delivery to a remote domain (ux.md 3.3). */
-export type DeliveryState = "delivered" | "sending" | "waiting" | "neverReached" | "refused" | "blocked";
+export type DeliveryState = "delivered" | "sending" | "waiting" | "neverReached" | "refused" | "stale" | "refetching" | "quarantined" | "blocked";
 
 /** A blip and how far I have read it. */
 export type ReadBlip = {

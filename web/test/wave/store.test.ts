@@ -1,7 +1,7 @@
 /** The client as the user interface has it, against a server in memory. */
 
 import { describe, expect, it } from "vitest";
-import type { BlipChange, Wave, Wavelet } from "../../src/wave/client";
+import { type BlipChange, type PeerDelivery, troubleWords, type Wave, type Wavelet } from "../../src/wave/client";
 import { linesOf } from "../../src/wave/conversation";
 import type { ClientStore } from "../../src/wave/store";
 import { Browser, Hub } from "./hub";
@@ -320,6 +320,24 @@ describe("the client", () => {
     expect(blip.unread.get()).toBe(true);
     expect(blip.meta.get()!.contributors).toEqual(["alice@example.org", "bob@example.org"]);
     expect(hub.reads.filter((r) => r.address === "bob@example.org").at(-1)!.blips).toEqual([id]);
+  });
+
+  it("says in words what is wrong between my server and the wave's host, and lets nobody write into a quarantine", async () => {
+    const { hub, theirs } = await begin();
+    const peer = { domain: "initech.lab", version: 1, pending: 0, since: hub.clock.now, nextTry: null, reason: null, host: true, legacy: false };
+    const words = (state: PeerDelivery["state"], host = true) => troubleWords({ ...peer, state, host }, () => "10:15");
+    expect(words("delivered")).toBe(null);
+    expect(words("quarantined", false)).toBe(null);
+    expect(words("stale")).toContain("initech.lab does not give it to your server. You see the copy of 10:15.");
+    expect(words("refetching")).toContain("It is being fetched again. You can read on; what you write is kept");
+    expect(words("quarantined")).toMatch(/^initech.lab contradicts itself about this wave.*nobody here can write\. Your other waves are not affected\./);
+    for (const [state, writable] of [["stale", true], ["refetching", true], ["quarantined", false], ["delivered", true]] as const) {
+      for (const line of hub.lines) line.say({ type: "delivery", wavelet: root(theirs).name, peers: [{ ...peer, state }] });
+      await hub.settle();
+      expect(root(theirs).delivery.get()[0]!.state).toBe(state);
+      expect(root(theirs).writable.get()).toBe(writable);
+      expect(root(theirs).member.get()).toBe(true);
+    }
   });
 
   it("says that a wave is missing when it is, and keeps my words when I was removed", async () => {

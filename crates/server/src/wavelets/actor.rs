@@ -225,12 +225,10 @@ impl Actor {
         if let Some(deadline) = self.machine.deadline() {
             wake = wake.min(now + until(clock::now(), deadline));
         }
-        if self.machine.is_remote() {
-            if let Some(told) = self.delivery_told {
-                let next = told + DELIVERY_EVERY;
-                if next > now {
-                    wake = wake.min(next);
-                }
+        if let Some(told) = self.delivery_told.filter(|_| self.machine.is_remote()) {
+            let next = told + DELIVERY_EVERY;
+            if next > now {
+                wake = wake.min(next);
             }
         }
         wake

@@ -42,16 +42,15 @@ pub(super) struct Written {
     records: Option<Version>,
     seals: Option<Version>,
     outgoing: bool,
+    replaced: bool,
 }
 
 impl Live {
     /// When something is to be done though nothing comes in: the machine's own deadline, and the end of its use.
     pub(super) fn deadline(&self, config: &Config) -> impl Iterator<Item = Timestamp> {
-        let own = match &self.machine {
-            Machine::Hosted(machine) => machine.deadline(),
-            Machine::Remote(machine) => machine.deadline(),
-        };
-        [own, Some(self.idle_at(config))].into_iter().flatten()
+        [self.machine.deadline(), Some(self.idle_at(config))]
+            .into_iter()
+            .flatten()
     }
 
     fn idle_at(&self, config: &Config) -> Timestamp {
@@ -93,6 +92,13 @@ impl Machine {
         }
     }
 
+    fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Self::Hosted(machine) => machine.deadline(),
+            Self::Remote(machine) => machine.deadline(),
+        }
+    }
+
     pub(super) fn is_quarantined(&self) -> bool {
         matches!(self, Self::Remote(machine) if machine.is_quarantined())
     }
@@ -119,13 +125,20 @@ impl Machine {
         }
     }
 
-    fn load(name: &WaveletName, config: &Config, seed: u64, loaded: Option<Loaded>) -> Result<Self, String> {
+    fn load(
+        now: Timestamp,
+        name: &WaveletName,
+        config: &Config,
+        seed: u64,
+        loaded: Option<Loaded>,
+    ) -> Result<Self, String> {
         let local = [config.domain.clone()].into();
         let hosted = *name.host() == config.domain;
         let Some(Loaded {
             snapshot,
             records,
             outgoing,
+            standing,
         }) = loaded
         else {
             return Ok(if hosted {
@@ -140,7 +153,11 @@ impl Machine {
             return Ok(Self::Hosted(Box::new(machine)));
         }
         let machine = RemoteWavelet::load(name.clone(), local, seed, state, records, outgoing);
-        Ok(Self::Remote(Box::new(machine.map_err(|error| error.to_string())?)))
+        let mut machine = machine.map_err(|error| error.to_string())?;
+        if let Some(standing) = standing {
+            machine.restore(now, standing);
+        }
+        Ok(Self::Remote(Box::new(machine)))
     }
 }
 
@@ -154,7 +171,7 @@ impl Node {
                 .as_ref()
                 .and_then(|loaded| Some(loaded.snapshot.as_ref()?.version));
             let seed = self.config.seed ^ life.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let machine = match Machine::load(name, &self.config, seed, loaded) {
+            let machine = match Machine::load(now.steady, name, &self.config, seed, loaded) {
                 Ok(machine) => machine,
                 Err(reason) => {
                     let wavelet = name.clone();
@@ -318,15 +335,21 @@ impl Node {
     }
 
     pub(super) fn signed(&mut self, now: Now, job: u64, delta: Option<Encoded<SignedDelta>>) {
-        let (Some((name, life)), Some(delta)) = (self.signing.remove(&job), delta) else {
+        let Some((name, life)) = self.signing.remove(&job) else {
             return;
         };
         let Some(live) = self.live.get_mut(&name).filter(|live| live.life == life) else {
             return;
         };
         match &mut live.machine {
-            Machine::Hosted(machine) => machine.handle(now.wall, HostedInput::Signed { delta }),
-            Machine::Remote(machine) => machine.handle(now.steady, RemoteInput::Signed { delta }),
+            Machine::Hosted(machine) => {
+                let input = delta.map_or(HostedInput::SignFailed, |delta| HostedInput::Signed { delta });
+                machine.handle(now.steady, input);
+            }
+            Machine::Remote(machine) => {
+                let input = delta.map_or(RemoteInput::SignFailed, |delta| RemoteInput::Signed { delta });
+                machine.handle(now.steady, input);
+            }
         }
         self.touched.insert(name);
     }
@@ -344,8 +367,9 @@ impl Node {
                 if let Some(upto) = written.records {
                     machine.handle(now.wall, HostedInput::Persisted { upto });
                 }
+                // Its pauses go by the steady clock; the wall clock is for what deltas say.
                 if let Some(upto) = written.seals {
-                    machine.handle(now.wall, HostedInput::SealPersisted { upto });
+                    machine.handle(now.steady, HostedInput::SealPersisted { upto });
                 }
             }
             Machine::Remote(machine) => {
@@ -354,6 +378,9 @@ impl Node {
                 }
                 if written.outgoing {
                     machine.handle(now.steady, RemoteInput::OutgoingPersisted);
+                }
+                if written.replaced {
+                    machine.handle(now.steady, RemoteInput::Replaced);
                 }
             }
         }
@@ -381,7 +408,8 @@ impl Node {
             Machine::Hosted(_) => self.drive_hosted(now, name, life, &mut write, &mut written),
             Machine::Remote(_) => self.drive_replica(now, name, life, &mut write, &mut written),
         }
-        if written.records.is_some() || written.seals.is_some() || written.outgoing {
+        let standing = write.standing.is_some();
+        if standing || written.replaced || written.records.is_some() || written.seals.is_some() || written.outgoing {
             self.write(now, Write::Wavelet(write), Writer::Wavelet(name.clone(), life, written));
         }
         let Some(live) = self.live.get(name) else { return };
@@ -429,6 +457,13 @@ impl Node {
                 HostedOutput::Sealed { seal, domains } => {
                     let readers = machine.readers().clone();
                     self.sealed(now, name, &seal, &domains, &readers);
+                }
+                HostedOutput::Digest { at, digest, domains } => {
+                    for domain in domains {
+                        let (wavelet, at) = (name.clone(), at.clone());
+                        let input = super::host::Input::Digest { wavelet, at, digest };
+                        self.tell_host(now, &domain, input);
+                    }
                 }
                 HostedOutput::AnswerRemote { ticket, outcome } => self.answer_remote(ticket, outcome),
             }
@@ -516,7 +551,23 @@ impl Node {
                     let reply = Reply::Submit { attempt };
                     self.ask_host(now, name, life, remote::Request::Submit(request), reply);
                 }
-                RemoteOutput::HostState(_) => {}
+                RemoteOutput::HostState(_) | RemoteOutput::Reset | RemoteOutput::Diverged(_) => {}
+                RemoteOutput::PersistStanding(standing) => write.standing = Some(standing),
+                RemoteOutput::Replace { records } => {
+                    // What was handed out before belongs to the old history.
+                    let standing = write.standing.take();
+                    let before = std::mem::replace(write, WaveletWrite::new(name.clone()));
+                    let done = std::mem::take(written);
+                    if done.records.is_some() || done.outgoing {
+                        self.write(now, Write::Wavelet(before), Writer::Wavelet(name.clone(), life, done));
+                    }
+                    let stored = |(record, seal)| StoredRecord {
+                        record,
+                        seal: Some(seal),
+                    };
+                    write.records = records.into_iter().map(stored).collect();
+                    (write.standing, write.replaces, written.replaced) = (standing, true, true);
+                }
                 RemoteOutput::Quarantined(evidence) => {
                     let wavelet = name.clone();
                     self.actions.push_back(Action::Quarantined { wavelet, evidence });
@@ -630,10 +681,11 @@ impl Node {
     pub(super) fn tick_wavelets(&mut self, now: Now) {
         for name in self.live.keys().cloned().collect::<Vec<_>>() {
             let Some(live) = self.live.get_mut(&name) else { continue };
-            if let Machine::Remote(machine) = &mut live.machine
-                && machine.deadline().is_some_and(|deadline| deadline <= now.steady)
-            {
-                machine.handle(now.steady, RemoteInput::Tick);
+            if live.machine.deadline().is_some_and(|deadline| deadline <= now.steady) {
+                match &mut live.machine {
+                    Machine::Remote(machine) => machine.handle(now.steady, RemoteInput::Tick),
+                    Machine::Hosted(machine) => machine.handle(now.steady, HostedInput::Tick),
+                }
                 self.touched.insert(name.clone());
             }
             if live.idle_at(&self.config) <= now.steady {

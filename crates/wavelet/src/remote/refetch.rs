@@ -74,7 +74,7 @@ impl RemoteWavelet {
     /// Begins to fetch the history again, up to where ours was.
     pub(super) fn refetch(&mut self, now: Timestamp, evidence: Box<Evidence>) {
         self.forget_requests();
-        let mut copy = RemoteWavelet::new(self.name.clone(), self.local.clone(), self.seed.rotate_left(7));
+        let mut copy = Self::new(self.name.clone(), self.local.clone(), self.seed.rotate_left(7));
         copy.standing = Standing::Refetched(evidence.clone());
         copy.number_after(self);
         copy.expect(now, evidence.ours.clone());
