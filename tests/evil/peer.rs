@@ -344,6 +344,10 @@ impl inbound::Surroundings for Manners {
         jid.as_str() == domain.as_str()
     }
 
+    fn takes_part(&self, _domain: &Domain) -> bool {
+        true
+    }
+
     fn description(&self) -> &str {
         "a peer in a test"
     }

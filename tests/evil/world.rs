@@ -312,6 +312,11 @@ impl World {
 impl Watch {
     /// Everything is as it was, and the counter has risen by this.
     pub(crate) async fn unchanged_and_counted(&self, world: &World, times: i64) {
+        // What is found out by asking the host again is counted a moment later.
+        let give_up = Instant::now() + PATIENCE;
+        while world.count(self.counter).await < self.count + times && Instant::now() < give_up {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         for (name, before) in &self.states {
             assert_eq!(&world.state(name).await, before, "{name} has changed");
         }
