@@ -1,13 +1,15 @@
-//! The lab's name server: answers from a list of SRV and address records, over UDP and TCP. Not for the open Internet.
+//! The lab's name server: answers from a list of SRV, address and CNAME records, over UDP and TCP, and can fail in the
+//! ways in which name servers fail. Not for the open Internet.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, SRV};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -15,6 +17,8 @@ use tokio::task::JoinHandle;
 
 /// How long answers may be kept.
 const TTL: u32 = 5;
+/// Longest answer over UDP.
+const UDP_ANSWER: usize = 1232;
 /// How long a question over TCP may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -22,6 +26,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Default)]
 pub struct Zone {
     records: Vec<Record>,
+    faults: HashMap<Name, Fault>,
+    ttl: Option<u32>,
+    negative_ttl: Option<u32>,
+}
+
+/// How the name server fails to answer for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It says SERVFAIL.
+    Servfail,
+    /// It says nothing.
+    Silent,
+    /// Over UDP it says that the answer is too long.
+    Truncated,
 }
 
 /// A text that is not a name of DNS.
@@ -49,15 +67,59 @@ impl Zone {
             IpAddr::V4(ip) => RData::A(A(ip)),
             IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
         };
-        self.records.push(Record::from_rdata(absolute(name)?, TTL, data));
+        self.put(name, data)?;
         Ok(self)
     }
 
     /// A service (`_xmpp-server._tcp.acme.lab`) is offered by a host at a port.
-    pub fn service(mut self, name: &str, priority: u16, port: u16, host: &str) -> Result<Self, NotAName> {
-        let data = RData::SRV(SRV::new(priority, 0, port, absolute(host)?));
-        self.records.push(Record::from_rdata(absolute(name)?, TTL, data));
+    pub fn service(self, name: &str, priority: u16, port: u16, host: &str) -> Result<Self, NotAName> {
+        self.weighted_service(name, (priority, 0), port, host)
+    }
+
+    /// The same with a priority and a weight.
+    pub fn weighted_service(
+        mut self,
+        name: &str,
+        (priority, weight): (u16, u16),
+        port: u16,
+        host: &str,
+    ) -> Result<Self, NotAName> {
+        let data = RData::SRV(SRV::new(priority, weight, port, absolute(host)?));
+        self.put(name, data)?;
         Ok(self)
+    }
+
+    /// A name stands for another.
+    pub fn alias(mut self, name: &str, target: &str) -> Result<Self, NotAName> {
+        let data = RData::CNAME(CNAME(absolute(target)?));
+        self.put(name, data)?;
+        Ok(self)
+    }
+
+    /// Answers about a name fail.
+    pub fn fault(mut self, name: &str, fault: Fault) -> Result<Self, NotAName> {
+        self.faults.insert(absolute(name)?, fault);
+        Ok(self)
+    }
+
+    /// How long answers about the names that follow may be kept.
+    #[must_use]
+    pub fn ttl(mut self, seconds: u32) -> Self {
+        self.ttl = Some(seconds);
+        self
+    }
+
+    /// How long it may be kept that there is no answer.
+    #[must_use]
+    pub fn negative_ttl(mut self, seconds: u32) -> Self {
+        self.negative_ttl = Some(seconds);
+        self
+    }
+
+    fn put(&mut self, name: &str, data: RData) -> Result<(), NotAName> {
+        let ttl = self.ttl.unwrap_or(TTL);
+        self.records.push(Record::from_rdata(absolute(name)?, ttl, data));
+        Ok(())
     }
 
     /// A domain has its XMPP server at an address: an SRV record, and the address of a host `xmpp.DOMAIN`.
@@ -79,6 +141,7 @@ fn absolute(name: &str) -> Result<Name, NotAName> {
 pub struct DnsServer {
     address: SocketAddr,
     zone: Arc<RwLock<Zone>>,
+    questions: Arc<AtomicUsize>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -88,11 +151,23 @@ impl DnsServer {
         let (udp, tcp) = bind_both(address).await?;
         let address = udp.local_addr()?;
         let zone = Arc::new(RwLock::new(zone));
+        let questions = Arc::new(AtomicUsize::new(0));
         let tasks = vec![
-            tokio::spawn(serve_udp(udp, zone.clone())),
+            tokio::spawn(serve_udp(udp, zone.clone(), questions.clone())),
             tokio::spawn(serve_tcp(tcp, zone.clone())),
         ];
-        Ok(Self { address, zone, tasks })
+        Ok(Self {
+            address,
+            zone,
+            questions,
+            tasks,
+        })
+    }
+
+    /// How many questions were asked over UDP.
+    #[must_use]
+    pub fn questions(&self) -> usize {
+        self.questions.load(Ordering::Relaxed)
     }
 
     /// Where it listens.
@@ -129,14 +204,15 @@ async fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> 
     Err(last)
 }
 
-async fn serve_udp(socket: UdpSocket, zone: Arc<RwLock<Zone>>) {
+async fn serve_udp(socket: UdpSocket, zone: Arc<RwLock<Zone>>, questions: Arc<AtomicUsize>) {
     let mut buffer = [0; 4096];
     loop {
-        if let Ok((length, from)) = socket.recv_from(&mut buffer).await
-            && let Some(answer) = answer(&zone, &buffer[..length])
-        {
-            // A client that is gone asks nothing more.
-            let _ = socket.send_to(&answer, from).await;
+        if let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            questions.fetch_add(1, Ordering::Relaxed);
+            if let Some(answer) = answer(&zone, &buffer[..length], Some(UDP_ANSWER)) {
+                // A client that is gone asks nothing more.
+                let _ = socket.send_to(&answer, from).await;
+            }
         }
     }
 }
@@ -154,7 +230,7 @@ async fn serve_stream(mut stream: TcpStream, zone: Arc<RwLock<Zone>>) -> io::Res
         let length = stream.read_u16().await?;
         let mut question = vec![0; usize::from(length)];
         stream.read_exact(&mut question).await?;
-        let Some(answer) = answer(&zone, &question) else {
+        let Some(answer) = answer(&zone, &question, None) else {
             return Ok(());
         };
         let Ok(length) = u16::try_from(answer.len()) else {
@@ -165,8 +241,8 @@ async fn serve_stream(mut stream: TcpStream, zone: Arc<RwLock<Zone>>) -> io::Res
     }
 }
 
-/// The answer to a question; none to what is no question.
-fn answer(zone: &RwLock<Zone>, question: &[u8]) -> Option<Vec<u8>> {
+/// The answer to a question; none to what is no question. An answer longer than `most` is cut to nothing and says so.
+fn answer(zone: &RwLock<Zone>, question: &[u8], most: Option<usize>) -> Option<Vec<u8>> {
     let asked = Message::from_vec(question).ok()?;
     if asked.metadata.message_type != MessageType::Query {
         return None;
@@ -177,22 +253,47 @@ fn answer(zone: &RwLock<Zone>, question: &[u8]) -> Option<Vec<u8>> {
     reply.add_queries(asked.queries.iter().cloned());
     let zone = zone.read().expect("nothing panics while it holds the zone");
     match &asked.queries[..] {
-        [query] if asked.metadata.op_code == OpCode::Query => {
-            let (code, records) = zone.look_up(query.name(), query.query_type());
-            reply.metadata.response_code = code;
-            reply.add_answers(records);
-        }
+        [query] if asked.metadata.op_code == OpCode::Query => match zone.fault_of(query.name()) {
+            Some(Fault::Silent) => return None,
+            Some(Fault::Servfail) => reply.metadata.response_code = ResponseCode::ServFail,
+            Some(Fault::Truncated) if most.is_some() => reply.metadata.truncation = true,
+            _ => {
+                let (code, records) = zone.look_up(query.name(), query.query_type());
+                reply.metadata.response_code = code;
+                if records.is_empty() {
+                    reply.add_authorities(zone.negative_ttl.map(|ttl| authority(query.name(), ttl)));
+                }
+                reply.add_answers(records);
+            }
+        },
         _ => reply.metadata.response_code = ResponseCode::NotImp,
     }
+    let bytes = reply.to_vec().ok()?;
+    if most.is_none_or(|most| bytes.len() <= most) {
+        return Some(bytes);
+    }
+    reply.answers.clear();
+    reply.metadata.truncation = true;
     reply.to_vec().ok()
 }
 
+/// What says how long it may be kept that a name has nothing (RFC 2308).
+fn authority(name: &Name, ttl: u32) -> Record {
+    let zone = name.base_name();
+    let soa = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, ttl);
+    Record::from_rdata(zone, ttl, RData::SOA(soa))
+}
+
 impl Zone {
+    fn fault_of(&self, name: &Name) -> Option<Fault> {
+        self.faults.get(name).copied()
+    }
+
     fn look_up(&self, name: &Name, kind: RecordType) -> (ResponseCode, Vec<Record>) {
         let named: Vec<&Record> = self.records.iter().filter(|record| record.name == *name).collect();
         let found: Vec<Record> = named
             .iter()
-            .filter(|record| record.record_type() == kind)
+            .filter(|record| [kind, RecordType::CNAME].contains(&record.record_type()))
             .copied()
             .cloned()
             .collect();
