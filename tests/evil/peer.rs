@@ -96,6 +96,7 @@ impl Peer {
             roots: TlsRoots {
                 system: false,
                 extra_pem: start.roots_pem,
+                ..TlsRoots::default()
             },
             resolver: ResolverChoice::Servers(vec![start.nameserver]),
             allow_private_addresses: true,
@@ -103,6 +104,7 @@ impl Peer {
                 backoff_cap: Duration::from_millis(300),
                 ..NetLimits::default()
             },
+            ..NetConfig::default()
         };
         let (net, events) = Net::start(config).await.unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));

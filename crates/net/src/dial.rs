@@ -1,33 +1,37 @@
-//! Makes the connection to a peer: addresses from DNS, the first that answers.
+//! Makes the connection to one target of a peer: of its addresses, the first that answers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use billow_xmpp::Domain;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use crate::dns::Dns;
-
 /// How long one address may take to answer.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(5);
 /// The next address is tried beside one that has not answered for so long (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// A peer that vanished is noticed within this time, whether we are sending (unacknowledged data) or silent (probes).
-const VANISHED: Duration = Duration::from_secs(60);
+/// A peer that vanished is noticed within this time when we send (unacknowledged data), and within twice this time when
+/// we are silent (probes).
+const VANISHED: Duration = Duration::from_secs(30);
 
-/// Connects to a peer, or says why not in words for people.
-pub(crate) async fn dial(dns: &Dns, peer: &Domain) -> Result<TcpStream, String> {
-    let addresses = dns.find(peer).await.map_err(|error| error.to_string())?;
-    let connected = race(&addresses).await;
-    if connected.is_err() {
-        dns.forget(peer);
+/// Connects to a target, or says why not in words for people. `own_ports` are those at which we ourselves listen.
+pub(crate) async fn dial(addresses: &[SocketAddr], own_ports: &[u16]) -> Result<TcpStream, String> {
+    let stream = race(addresses).await?;
+    if is_ourselves(&stream, own_ports) {
+        return Err("self-connection: its DNS records lead to this server itself".to_owned());
     }
-    let stream = connected?;
     prepare(&stream).map_err(|error| format!("the connection cannot be set up: {error}"))?;
     Ok(stream)
+}
+
+/// Whether the other end of a connection is on this machine and at a port of ours.
+fn is_ourselves(stream: &TcpStream, own_ports: &[u16]) -> bool {
+    match (stream.local_addr(), stream.peer_addr()) {
+        (Ok(here), Ok(there)) => here.ip() == there.ip() && own_ports.contains(&there.port()),
+        _ => false,
+    }
 }
 
 /// Tries addresses in order, each a little after the one before, until one answers.
@@ -66,8 +70,8 @@ pub(crate) fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let probes = TcpKeepalive::new()
-        .with_time(VANISHED / 2)
-        .with_interval(VANISHED / 6)
+        .with_time(VANISHED)
+        .with_interval(VANISHED / 3)
         .with_retries(3);
     socket.set_tcp_keepalive(&probes)?;
     #[cfg(target_os = "linux")]
@@ -77,6 +81,8 @@ pub(crate) fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[tokio::test]
@@ -90,5 +96,48 @@ mod tests {
         assert_eq!(race(&[closed, good]).await.unwrap().peer_addr().unwrap(), good);
         assert!(race(&[closed]).await.unwrap_err().contains(&closed.to_string()));
         assert!(race(&[]).await.is_err());
+    }
+
+    /// A listener whose queue is full, so that what is sent to it vanishes.
+    fn black_hole(address: &str) -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
+        let address: SocketAddr = address.parse().unwrap();
+        let kind = socket2::Type::STREAM.nonblocking();
+        let hole = socket2::Socket::new(socket2::Domain::for_address(address), kind, None).unwrap();
+        hole.bind(&address.into()).unwrap();
+        hole.listen(0).unwrap();
+        let there = hole.local_addr().unwrap();
+        let mut queue = Vec::new();
+        for _ in 0..4 {
+            let one = socket2::Socket::new(socket2::Domain::for_address(address), kind, None).unwrap();
+            let _ = one.connect(&there);
+            queue.push(one);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        (hole, queue, there.as_socket().unwrap())
+    }
+
+    #[tokio::test]
+    async fn b_080_a_black_hole_costs_less_than_300_ms() {
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = good.local_addr().map(|address| (good, address)).unwrap();
+        for address in ["[::1]:0", "127.0.0.1:0"] {
+            let (_hole, _queue, hole) = black_hole(address);
+            let alone = tokio::time::timeout(Duration::from_millis(600), connect(hole)).await;
+            assert!(alone.is_err(), "nothing comes back from {hole}");
+            let before = Instant::now();
+            let stream = race(&[hole, good.1]).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), good.1);
+            let extra = before.elapsed();
+            assert!(extra <= Duration::from_millis(300), "{extra:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn b_075_a_connection_to_ourselves_is_noticed() {
+        let ours = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = ours.local_addr().unwrap();
+        let refused = dial(&[address], &[1, address.port()]).await.unwrap_err();
+        assert!(refused.contains("self-connection"), "{refused}");
+        assert!(dial(&[address], &[1]).await.is_ok(), "another server on this machine");
     }
 }

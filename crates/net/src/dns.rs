@@ -1,21 +1,28 @@
-//! Where a peer is: SRV, then A and AAAA (RFC 6120 §3.2), and which addresses are believed.
+//! Where a peer is: SRV of both kinds, then A and AAAA (RFC 6120 §3.2, XEP-0368), and which addresses are believed.
 //!
 //! Only "there is no such record" leads to the fall-back; a resolver that fails is a reason to try again later, not to
-//! look elsewhere. The address that was checked is the one that is connected to, so an answer that changes between the
-//! check and the connection changes nothing.
+//! look elsewhere. What was found is kept for as long as DNS says, within bounds, and longer when DNS does not answer.
+//! The address that was checked is the one that is connected to, so an answer that changes between the check and the
+//! connection changes nothing.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use billow_xmpp::{Domain, srv};
+use futures_util::future::join_all;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::system_conf::parse_resolv_conf;
+use tokio::sync::Notify;
 
-use crate::{ResolverChoice, StartError};
+use crate::known::{Known, Place};
+use crate::{Network, ResolverChoice, StartError};
 
 /// All questions about one peer together.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -25,11 +32,43 @@ const ADDRESSES_PER_TARGET: usize = 4;
 const DEFAULT_PORT: u16 = 5269;
 /// Ports above 1023 at which no XMPP server listens and something else may be hurt.
 const OTHER_SERVICES: [u16; 6] = [3306, 5432, 6379, 9200, 11211, 27017];
+/// Where the system says whom to ask.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// How often it is looked whether the system says something else.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// A resolver that answered nothing for so long is silent: it, and not some domain's, is the trouble.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Finds peers.
 pub(crate) struct Dns {
-    resolver: TokioResolver,
-    allow_private: bool,
+    resolver: RwLock<Arc<TokioResolver>>,
+    watched: Option<Watched>,
+    policy: AddressPolicy,
+    known: Mutex<Known>,
+    /// Since when no question was answered, while some were asked.
+    unanswered_since: Mutex<Option<Instant>>,
+    /// The resolver answers again after a silence.
+    pub(crate) recovered: Notify,
+}
+
+/// Which addresses are connected to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AddressPolicy {
+    /// All of them: a lab.
+    pub(crate) all: bool,
+    /// Besides those of the public Internet.
+    pub(crate) allowed: Vec<Network>,
+}
+
+/// One place to try: the addresses of one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Its addresses, IPv6 and IPv4 by turns.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Whether connections begin with TLS.
+    pub(crate) direct_tls: bool,
+    /// Lower is better.
+    pub(crate) priority: u16,
 }
 
 /// Why a peer's address is not known.
@@ -47,89 +86,377 @@ pub(crate) enum FindError {
     TimedOut,
 }
 
+impl FindError {
+    /// Whether it is DNS that failed, not the peer.
+    pub(crate) fn is_of_dns(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::TimedOut)
+    }
+}
+
+/// A file that says whom to ask.
+struct Watched {
+    path: PathBuf,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    looked: Instant,
+    stamp: Option<(SystemTime, u64)>,
+}
+
+/// What DNS says of a peer, and for how long.
+struct Answer {
+    found: Result<Vec<Place>, FindError>,
+    ttl: Duration,
+}
+
 impl Dns {
-    pub(crate) fn new(choice: &ResolverChoice, allow_private: bool) -> Result<Self, StartError> {
-        let failed = |error: NetError| StartError::Resolver(error.to_string());
-        let mut builder = match choice {
-            ResolverChoice::System => TokioResolver::builder_tokio().map_err(failed)?,
+    pub(crate) fn new(choice: &ResolverChoice, policy: AddressPolicy) -> Result<Self, StartError> {
+        let (config, watched) = match choice {
+            ResolverChoice::System => Self::watching(PathBuf::from(RESOLV_CONF))?,
+            ResolverChoice::File(path) => Self::watching(path.clone())?,
             ResolverChoice::Servers(servers) => {
                 let servers = servers.iter().map(name_server).collect();
-                let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+                (ResolverConfig::from_parts(None, Vec::new(), servers), None)
             }
         };
-        let options = builder.options_mut();
-        options.timeout = Duration::from_secs(3);
-        options.attempts = 2;
-        options.use_hosts_file = ResolveHosts::Never;
-        options.positive_min_ttl = Some(Duration::from_secs(5));
-        options.positive_max_ttl = Some(Duration::from_secs(3600));
-        options.negative_max_ttl = Some(Duration::from_secs(300));
         Ok(Self {
-            resolver: builder.build().map_err(failed)?,
-            allow_private,
+            resolver: RwLock::new(Arc::new(resolver(config).map_err(StartError::Resolver)?)),
+            watched,
+            policy,
+            known: Mutex::default(),
+            unanswered_since: Mutex::default(),
+            recovered: Notify::new(),
         })
     }
 
-    /// The addresses of a peer in the order to try them.
-    pub(crate) async fn find(&self, peer: &Domain) -> Result<Vec<SocketAddr>, FindError> {
-        match tokio::time::timeout(DEADLINE, self.find_slowly(peer)).await {
-            Ok(found) => found,
-            Err(_) => Err(FindError::TimedOut),
-        }
+    fn watching(path: PathBuf) -> Result<(ResolverConfig, Option<Watched>), StartError> {
+        let config = read_config(&path).map_err(StartError::Resolver)?;
+        let seen = Mutex::new(Seen {
+            looked: Instant::now(),
+            stamp: stamp(&path),
+        });
+        Ok((config, Some(Watched { path, seen })))
     }
 
-    /// Forgets what was found for a peer: it was not there.
-    pub(crate) fn forget(&self, peer: &Domain) {
-        if let Ok(name) = hickory_resolver::proto::rr::Name::from_ascii(service_name(peer)) {
-            self.resolver.clear_lookup_cache(name, RecordType::SRV);
+    /// Where to try a peer, in the order to try.
+    pub(crate) async fn find(&self, peer: &Domain) -> Result<Vec<Target>, FindError> {
+        let now = Instant::now();
+        if let Some(found) = self.known().fresh(peer, now) {
+            return found.map(ordered);
         }
-    }
-
-    async fn find_slowly(&self, peer: &Domain) -> Result<Vec<SocketAddr>, FindError> {
-        let targets = match self.resolver.srv_lookup(service_name(peer)).await {
-            Ok(answer) => {
-                let records = answer.answers().iter().filter_map(|record| match &record.data {
-                    RData::SRV(srv) => Some(srv_record(srv)),
-                    _ => None,
-                });
-                let records: Vec<srv::Record> = records.collect();
-                if srv::is_refusal(&records) {
-                    return Err(FindError::NotOffered);
-                }
-                let ordered = srv::order(records, random);
-                ordered
-                    .into_iter()
-                    .map(|record| (format!("{}.", record.target), record.port))
-                    .collect()
-            }
-            Err(error) if error.is_no_records_found() => vec![(format!("{}.", peer.to_ascii()), DEFAULT_PORT)],
-            Err(error) => return Err(FindError::Failed(short(&error))),
+        self.look_again(now);
+        let answer = match tokio::time::timeout(DEADLINE, self.ask(peer)).await {
+            Ok(answer) => answer,
+            Err(_) => Answer::failed(FindError::TimedOut),
         };
-        self.addresses(targets).await
+        let now = Instant::now();
+        match answer.found {
+            Err(error) if error.is_of_dns() => {
+                self.went_unanswered(now);
+                match self.known().stale(peer, now) {
+                    Some(places) => {
+                        tracing::warn!(%peer, %error, "DNS does not answer; what it said before is used");
+                        Ok(ordered(places))
+                    }
+                    None => Err(error),
+                }
+            }
+            found => {
+                self.was_answered(now);
+                self.known().learn(peer.clone(), found.clone(), now, answer.ttl);
+                found.map(ordered)
+            }
+        }
     }
 
-    async fn addresses(&self, targets: Vec<(String, u16)>) -> Result<Vec<SocketAddr>, FindError> {
-        let mut found = Vec::new();
+    /// What was found for a peer did not lead to it: ask again next time, unless DNS is silent then.
+    pub(crate) fn doubt(&self, peer: &Domain) {
+        self.known().doubt(peer, Instant::now());
+    }
+
+    /// Whether the resolver has answered nobody for some time.
+    pub(crate) fn is_silent(&self) -> bool {
+        let since = *self
+            .unanswered_since
+            .lock()
+            .expect("nothing panics while it holds the time");
+        since.is_some_and(|since| since.elapsed() >= SILENCE)
+    }
+
+    fn went_unanswered(&self, now: Instant) {
+        let mut since = self
+            .unanswered_since
+            .lock()
+            .expect("nothing panics while it holds the time");
+        since.get_or_insert(now);
+    }
+
+    fn was_answered(&self, now: Instant) {
+        let mut since = self
+            .unanswered_since
+            .lock()
+            .expect("nothing panics while it holds the time");
+        if since
+            .take()
+            .is_some_and(|since| now.saturating_duration_since(since) >= SILENCE)
+        {
+            self.recovered.notify_waiters();
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().expect("nothing panics while it holds what is known")
+    }
+
+    /// Takes other name servers if the system names others.
+    fn look_again(&self, now: Instant) {
+        let Some(watched) = &self.watched else { return };
+        let mut seen = watched.seen.lock().expect("nothing panics while it holds the time");
+        if now.saturating_duration_since(seen.looked) < LOOK_AGAIN {
+            return;
+        }
+        seen.looked = now;
+        let stamp = stamp(&watched.path);
+        if stamp == seen.stamp {
+            return;
+        }
+        seen.stamp = stamp;
+        match read_config(&watched.path).and_then(resolver) {
+            Ok(resolver) => {
+                tracing::info!(path = %watched.path.display(), "other name servers are asked from now on");
+                *self
+                    .resolver
+                    .write()
+                    .expect("nothing panics while it holds the resolver") = Arc::new(resolver);
+            }
+            Err(error) => tracing::warn!(error, "the name servers are left as they are"),
+        }
+    }
+
+    async fn ask(&self, peer: &Domain) -> Answer {
+        let resolver = self
+            .resolver
+            .read()
+            .expect("nothing panics while it holds the resolver")
+            .clone();
+        let (plain, direct) = tokio::join!(services(&resolver, peer, false), services(&resolver, peer, true));
+        let (records, ttl) = match merge(plain, direct) {
+            Ok(Some(found)) => found,
+            // Only where there is no SRV record the domain itself is the host.
+            Ok(None) => {
+                let host = srv::Record {
+                    priority: 0,
+                    weight: 0,
+                    port: DEFAULT_PORT,
+                    target: peer.to_ascii(),
+                    direct_tls: false,
+                };
+                (vec![host], Duration::MAX)
+            }
+            Err((error, ttl)) => return Answer { found: Err(error), ttl },
+        };
+        self.addresses(&resolver, records, ttl).await
+    }
+
+    async fn addresses(&self, resolver: &TokioResolver, records: Vec<srv::Record>, mut ttl: Duration) -> Answer {
+        let asked = records.into_iter().map(|record| async {
+            let addresses = addresses_of(resolver, &record.target).await;
+            (record, addresses)
+        });
+        let mut places = Vec::new();
         let mut worst = FindError::NotFound;
-        for (host, port) in targets {
-            match self.resolver.lookup_ip(host).await {
-                Ok(answer) => {
-                    for ip in answer.iter().take(ADDRESSES_PER_TARGET) {
-                        let address = SocketAddr::new(ip, port);
-                        if self.allow_private || (is_global(ip) && is_sane_port(port)) {
-                            found.push(address);
-                        } else {
-                            worst = FindError::NotAllowed(address);
-                        }
+        for (record, addresses) in join_all(asked).await {
+            match addresses {
+                Ok((ips, life)) => {
+                    ttl = ttl.min(life);
+                    let addresses = ips.into_iter().map(|ip| SocketAddr::new(ip, record.port));
+                    let (good, bad): (Vec<_>, Vec<_>) = addresses.partition(|address| self.policy.allows(*address));
+                    if let (Some(bad), false) = (bad.first(), worst.is_of_dns()) {
+                        worst = FindError::NotAllowed(*bad);
+                    }
+                    if !good.is_empty() {
+                        places.push(Place {
+                            record,
+                            addresses: good,
+                        });
                     }
                 }
-                Err(error) if error.is_no_records_found() => {}
-                Err(error) => worst = FindError::Failed(short(&error)),
+                Err((error, life)) => {
+                    ttl = ttl.min(life);
+                    if error.is_of_dns() {
+                        worst = error;
+                    }
+                }
             }
         }
-        if found.is_empty() { Err(worst) } else { Ok(found) }
+        let found = if places.is_empty() { Err(worst) } else { Ok(places) };
+        Answer { found, ttl }
     }
+}
+
+impl Answer {
+    fn failed(error: FindError) -> Self {
+        Self {
+            found: Err(error),
+            ttl: Duration::ZERO,
+        }
+    }
+}
+
+impl AddressPolicy {
+    /// Whether an address may be connected to.
+    pub(crate) fn allows(&self, address: SocketAddr) -> bool {
+        if self.all {
+            return address.port() != 0;
+        }
+        let is_near = self.allowed.iter().any(|network| network.contains(address.ip()));
+        (is_near || is_global(address.ip())) && (is_sane_port(address.port()))
+    }
+}
+
+/// The places in the order to try them: drawn anew each time, so that equal ones share the load.
+fn ordered(places: Vec<Place>) -> Vec<Target> {
+    let records = places.iter().map(|place| place.record.clone()).collect();
+    let ordered = srv::order(records, random);
+    let targets = ordered.into_iter().filter_map(|record| {
+        let place = places.iter().find(|place| place.record == record)?;
+        Some(Target {
+            addresses: place.addresses.clone(),
+            direct_tls: record.direct_tls,
+            priority: record.priority,
+        })
+    });
+    targets.collect()
+}
+
+/// The records of one kind of service, or why there are none and for how long that may be kept.
+type Services = Result<Records, (FindError, Duration)>;
+/// Records, and for how long they may be kept.
+type Records = (Vec<srv::Record>, Duration);
+
+async fn services(resolver: &TokioResolver, peer: &Domain, direct_tls: bool) -> Services {
+    let service = if direct_tls { "xmpps-server" } else { "xmpp-server" };
+    let name = format!("_{service}._tcp.{}.", peer.to_ascii());
+    let answer = match resolver.srv_lookup(name).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(not_answered(&error)),
+    };
+    let records = answer.answers().iter().filter_map(|record| match &record.data {
+        RData::SRV(srv) => Some(srv_record(srv, direct_tls)),
+        _ => None,
+    });
+    let records: Vec<srv::Record> = records.collect();
+    let ttl = answer.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+    let ttl = Duration::from_secs(ttl.into());
+    if records.is_empty() {
+        return Err((FindError::NotFound, ttl));
+    }
+    if srv::is_refusal(&records) {
+        return Err((FindError::NotOffered, ttl));
+    }
+    Ok((records, ttl))
+}
+
+/// Both kinds of service as one (XEP-0368 §2): `None` if there is no record of either kind. Which of many are looked
+/// at is drawn by their priorities and weights.
+fn merge(plain: Services, direct: Services) -> Result<Option<Records>, (FindError, Duration)> {
+    let found = match (plain, direct) {
+        (Ok((mut plain, a)), Ok((direct, b))) => {
+            plain.extend(direct);
+            (plain, a.min(b))
+        }
+        (Ok(found), Err(_)) | (Err(_), Ok(found)) => found,
+        (Err((FindError::NotFound, _)), Err((FindError::NotFound, _))) => return Ok(None),
+        (Err((error, a)), Err((other, b))) => {
+            let error = if error.is_of_dns() || other == FindError::NotFound {
+                error
+            } else {
+                other
+            };
+            return Err((error, a.min(b)));
+        }
+    };
+    Ok(Some((srv::order(found.0, random), found.1)))
+}
+
+type Addresses = Result<(Vec<IpAddr>, Duration), (FindError, Duration)>;
+
+/// The addresses of a host, IPv6 and IPv4 by turns (RFC 8305 §4).
+async fn addresses_of(resolver: &TokioResolver, host: &str) -> Addresses {
+    let of_kind = async |kind: RecordType| match resolver.lookup(format!("{host}."), kind).await {
+        Ok(answer) => {
+            let ips = answer.answers().iter().filter_map(|record| match &record.data {
+                RData::A(ip) => Some(IpAddr::V4(ip.0)),
+                RData::AAAA(ip) => Some(IpAddr::V6(ip.0)),
+                _ => None,
+            });
+            let ttl = answer.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+            Ok((ips.collect::<Vec<_>>(), Duration::from_secs(ttl.into())))
+        }
+        Err(error) => Err(not_answered(&error)),
+    };
+    let (v6, v4) = tokio::join!(of_kind(RecordType::AAAA), of_kind(RecordType::A));
+    let (v6, v4, ttl) = match (v6, v4) {
+        (Ok((v6, a)), Ok((v4, b))) => (v6, v4, a.min(b)),
+        (Ok((v6, ttl)), Err(_)) => (v6, Vec::new(), ttl),
+        (Err(_), Ok((v4, ttl))) => (Vec::new(), v4, ttl),
+        (Err((error, a)), Err((other, b))) => {
+            return Err((if error.is_of_dns() { error } else { other }, a.min(b)));
+        }
+    };
+    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
+    let mut mixed = Vec::new();
+    while mixed.len() < ADDRESSES_PER_TARGET {
+        let before = mixed.len();
+        mixed.extend(v6.next());
+        mixed.extend(v4.next());
+        if mixed.len() == before {
+            break;
+        }
+    }
+    mixed.truncate(ADDRESSES_PER_TARGET);
+    match mixed.is_empty() {
+        true => Err((FindError::NotFound, ttl)),
+        false => Ok((mixed, ttl)),
+    }
+}
+
+/// What a look-up that brought nothing means: that there is nothing, or that nobody knows.
+fn not_answered(error: &NetError) -> (FindError, Duration) {
+    use hickory_resolver::net::DnsError;
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => {
+            let ttl = none.negative_ttl.unwrap_or(0);
+            (FindError::NotFound, Duration::from_secs(ttl.into()))
+        }
+        other => (FindError::Failed(short(other)), Duration::ZERO),
+    }
+}
+
+fn resolver(config: ResolverConfig) -> Result<TokioResolver, String> {
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let options = builder.options_mut();
+    options.timeout = Duration::from_secs(3);
+    options.attempts = 2;
+    options.use_hosts_file = ResolveHosts::Never;
+    // What is found is kept here, peer by peer, not there, answer by answer.
+    options.cache_size = 0;
+    options.positive_max_ttl = Some(Duration::from_secs(1));
+    options.negative_max_ttl = Some(Duration::from_secs(1));
+    builder.build().map_err(|error| error.to_string())
+}
+
+fn read_config(path: &std::path::Path) -> Result<ResolverConfig, String> {
+    let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let (config, _) = parse_resolv_conf(text).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(config)
+}
+
+fn stamp(path: &std::path::Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 fn name_server(address: &SocketAddr) -> NameServerConfig {
@@ -140,11 +467,7 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections.to_vec())
 }
 
-fn service_name(peer: &Domain) -> String {
-    format!("_xmpp-server._tcp.{}.", peer.to_ascii())
-}
-
-fn srv_record(srv: &hickory_resolver::proto::rr::rdata::SRV) -> srv::Record {
+fn srv_record(srv: &hickory_resolver::proto::rr::rdata::SRV, direct_tls: bool) -> srv::Record {
     let target = srv.target.to_ascii();
     let target = target.trim_end_matches('.').to_owned();
     srv::Record {
@@ -152,6 +475,7 @@ fn srv_record(srv: &hickory_resolver::proto::rr::rdata::SRV) -> srv::Record {
         weight: srv.weight,
         port: srv.port,
         target,
+        direct_tls,
     }
 }
 
@@ -206,107 +530,4 @@ fn is_global_v6(ip: Ipv6Addr) -> bool {
 mod lab;
 
 #[cfg(test)]
-mod tests {
-    use super::lab::{DnsServer, Zone};
-    use super::*;
-
-    #[test]
-    fn b_074_addresses_inside_our_own_network_are_not_global() {
-        for bad in [
-            "127.0.0.1",
-            "0.0.0.0",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "100.64.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "192.0.0.8",
-            "198.18.0.1",
-            "::1",
-            "::",
-            "fc00::1",
-            "fe80::1",
-            "::ffff:127.0.0.1",
-            "64:ff9b::7f00:1",
-            "2002:7f00:1::",
-            "ff02::1",
-            "2001:db8::1",
-        ] {
-            assert!(!is_global(bad.parse().unwrap()), "{bad}");
-        }
-        for good in [
-            "8.8.8.8",
-            "100.128.0.1",
-            "172.32.0.1",
-            "2606:4700::1111",
-            "2001:4860:4860::8888",
-        ] {
-            assert!(is_global(good.parse().unwrap()), "{good}");
-        }
-    }
-
-    #[test]
-    fn b_075_ports_of_other_services_are_refused() {
-        assert!([0, 22, 25, 53, 6379].into_iter().all(|port| !is_sane_port(port)));
-        assert!([443, 5269, 5270, 7000].into_iter().all(is_sane_port));
-    }
-
-    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-    async fn find(zone: Zone, peer: &str) -> Result<Vec<String>, FindError> {
-        let server = DnsServer::start(SocketAddr::new(LOOPBACK, 0), zone).await.unwrap();
-        let dns = Dns::new(&ResolverChoice::Servers(vec![server.address()]), true).unwrap();
-        let found = dns.find(&peer.parse().unwrap()).await;
-        found.map(|addresses| addresses.iter().map(ToString::to_string).collect())
-    }
-
-    const SERVICE: &str = "_xmpp-server._tcp.acme.lab";
-
-    #[tokio::test]
-    async fn targets_come_in_the_order_of_their_priority() {
-        let zone = Zone::new().address("one.acme.lab", LOOPBACK).unwrap();
-        let zone = zone.address("two.acme.lab", "::1".parse().unwrap()).unwrap();
-        let zone = zone.service(SERVICE, 20, 7001, "one.acme.lab").unwrap();
-        let zone = zone.service(SERVICE, 10, 7002, "two.acme.lab").unwrap();
-        assert_eq!(find(zone, "acme.lab").await.unwrap(), ["[::1]:7002", "127.0.0.1:7001"]);
-    }
-
-    #[tokio::test]
-    async fn b_070_a_target_of_a_dot_means_not_offered() {
-        let zone = Zone::new().address("acme.lab", LOOPBACK).unwrap();
-        let zone = zone.service(SERVICE, 0, 0, ".").unwrap();
-        assert_eq!(find(zone, "acme.lab").await, Err(FindError::NotOffered));
-    }
-
-    #[tokio::test]
-    async fn b_071_only_without_a_record_the_domain_itself_is_the_host() {
-        let zone = Zone::new().address("acme.lab", LOOPBACK).unwrap();
-        assert_eq!(
-            find(zone.clone(), "acme.lab").await.unwrap(),
-            ["127.0.0.1:5269"],
-            "NXDOMAIN"
-        );
-        let below = zone.clone().address("x._xmpp-server._tcp.acme.lab", LOOPBACK).unwrap();
-        assert_eq!(find(below, "acme.lab").await.unwrap(), ["127.0.0.1:5269"], "no data");
-        assert_eq!(find(zone.clone(), "other.lab").await, Err(FindError::NotFound));
-        let dangling = zone.service(SERVICE, 0, 7001, "nowhere.lab").unwrap();
-        assert_eq!(
-            find(dangling, "acme.lab").await,
-            Err(FindError::NotFound),
-            "no fall-back from a target"
-        );
-    }
-
-    #[tokio::test]
-    async fn b_071_a_name_server_that_does_not_answer_is_no_reason_to_fall_back() {
-        // Nobody listens at port 1 of loopback.
-        let dns = Dns::new(&ResolverChoice::Servers(vec![SocketAddr::new(LOOPBACK, 1)]), true).unwrap();
-        let found = dns.find(&"acme.lab".parse().unwrap()).await;
-        assert!(
-            matches!(found, Err(FindError::Failed(_) | FindError::TimedOut)),
-            "{found:?}"
-        );
-    }
-}
+mod tests;

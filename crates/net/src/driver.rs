@@ -11,10 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use crate::tls::Tls;
+use crate::Fingerprint;
+use crate::tls::{Tls, fingerprint_of};
 
 /// How long the TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(15);
+pub(crate) const TLS_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a peer may leave what we write unread.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long the good-bye may take.
@@ -34,6 +35,7 @@ pub(crate) struct Driver<'a, M> {
     tls: &'a Tls,
     /// The peer that we dialled; `None` if the peer dialled us.
     dialled: Option<Domain>,
+    tls_deadline: Duration,
     buffer: Box<[u8; 16 << 10]>,
     /// Why the connection failed, where the machine only knows that it did.
     failure: Option<String>,
@@ -55,8 +57,23 @@ impl<'a, M: Machine> Driver<'a, M> {
             socket: Socket::Plain(socket),
             tls,
             dialled,
+            tls_deadline: TLS_DEADLINE,
             buffer,
             failure: None,
+        }
+    }
+
+    /// The same with another time for the TLS handshake.
+    pub(crate) fn with_tls_deadline(mut self, deadline: Duration) -> Self {
+        self.tls_deadline = deadline;
+        self
+    }
+
+    /// By what the peer's key is known.
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        match &self.socket {
+            Socket::Tls(stream) => fingerprint_of(stream),
+            Socket::Plain(_) | Socket::Closed => None,
         }
     }
 
@@ -73,9 +90,9 @@ impl<'a, M: Machine> Driver<'a, M> {
                 Some(Output::Write(bytes)) => unwritten.extend_from_slice(&bytes),
                 Some(Output::Event(Event::Over(over))) => settled.over = Some(self.reason(&over)),
                 Some(Output::Event(event)) => settled.events.push(event),
-                Some(Output::StartTls(local)) => {
+                Some(Output::StartTls { local, direct }) => {
                     if self.write(std::mem::take(&mut unwritten)).await {
-                        self.start_tls(&local).await;
+                        self.start_tls(local.as_ref(), direct).await;
                     }
                 }
                 Some(Output::Close) => {
@@ -122,24 +139,25 @@ impl<'a, M: Machine> Driver<'a, M> {
         false
     }
 
-    async fn start_tls(&mut self, local: &Domain) {
+    async fn start_tls(&mut self, local: Option<&Domain>, direct: bool) {
         let Socket::Plain(plain) = std::mem::replace(&mut self.socket, Socket::Closed) else {
             return self.fail("TLS was asked for twice".to_owned());
         };
         let handshake = async {
-            match &self.dialled {
-                Some(peer) => self.tls.connect(local, peer, plain).await,
-                None => self.tls.accept(local, plain).await,
+            match (&self.dialled, local) {
+                (Some(peer), Some(local)) => self.tls.connect(local, peer, plain, direct).await,
+                (Some(_), None) => Err("nobody of ours wants this stream".to_owned()),
+                (None, local) => self.tls.accept(local, plain, direct).await,
             }
         };
-        match tokio::time::timeout(HANDSHAKE, handshake).await {
+        match tokio::time::timeout(self.tls_deadline, handshake).await {
             Ok(Ok(stream)) => {
                 let certificate = self.tls.certificate_of(&stream);
                 self.socket = Socket::Tls(Box::new(stream));
                 self.machine.handle_tls(Instant::now(), certificate);
             }
             Ok(Err(reason)) => self.fail(reason),
-            Err(_) => self.fail(format!("TLS was not agreed on within {} s", HANDSHAKE.as_secs())),
+            Err(_) => self.fail(format!("TLS was not agreed on within {:?}", self.tls_deadline)),
         }
     }
 

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use billow_xmpp::Domain;
-use billow_xmpp::s2s::{Event, Incoming, Machine};
+use billow_xmpp::s2s::{Event, Incoming, Machine, Verdict};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::driver::Driver;
@@ -48,51 +51,109 @@ pub(crate) async fn accept(net: Arc<Shared>, listener: TcpListener) {
 
 /// One connection of a peer, from its first byte to its end.
 async fn serve(net: Arc<Shared>, socket: TcpStream, address: SocketAddr, place: Place<IpAddr>) {
+    let accepted = Instant::now();
     let mut entropy = [0; 32];
     if dial::prepare(&socket).is_err() || getrandom::fill(&mut entropy).is_err() {
         return;
     }
-    let mut stranger = Some(place);
-    let mut place = None;
-    let machine = Incoming::new(Instant::now(), net.local_domains.clone(), entropy);
-    let machine = machine.with_auth_deadline(net.limits.auth_deadline);
-    let mut driver = Driver::new(machine, socket, &net.tls, None);
-    let mut proved: Option<Domain> = None;
+    let direct = tokio::select! {
+        direct = begins_with_tls(&socket, net.limits.auth_deadline) => direct,
+        () = net.stopped() => return,
+    };
+    let mut machine = Incoming::new(accepted, net.local_domains.clone(), entropy)
+        .with_auth_deadline(net.limits.auth_deadline)
+        .with_dialback(net.dialback.clone());
+    if direct {
+        machine = machine.direct_tls();
+    }
+    let driver = Driver::new(machine, socket, &net.tls, None).with_tls_deadline(net.limits.tls_deadline);
+    let mut connection = Connection {
+        net: &net,
+        driver,
+        address,
+        stranger: Some(place),
+        places: Vec::new(),
+        verifying: FuturesUnordered::new(),
+    };
     loop {
-        let settled = driver.settle().await;
+        let settled = connection.driver.settle().await;
         for event in settled.events {
-            match event {
-                Event::Authenticated { local, peer } => {
-                    stranger = None;
-                    place = net.peers.admit(peer.clone());
-                    if place.is_none() {
-                        tracing::warn!(%peer, "a peer has too many streams");
-                        driver.machine.close(Instant::now());
-                        continue;
-                    }
-                    proved = Some(peer.clone());
-                    tracing::info!(%peer, %local, %address, "a peer has authenticated itself");
-                    net.hurry(&peer);
-                    net.tell(NetEvent::Heard { local, peer }).await;
-                }
-                Event::Stanza { local, element } => {
-                    let peer = proved
-                        .clone()
-                        .expect("the machine gives stanzas after it gave the peer");
-                    net.tell(NetEvent::Stanza { local, peer, element }).await;
-                }
-                Event::Ready | Event::Over(_) => {}
-            }
+            connection.event(event).await;
         }
         if let Some(reason) = settled.over {
-            tracing::debug!(%address, peer = ?proved, stranger = stranger.is_some(), reason, "a stream from a peer is over");
-            drop((stranger, place));
+            let stranger = connection.stranger.is_some();
+            tracing::debug!(%address, stranger, reason, "a stream from a peer is over");
             return;
         }
         tokio::select! {
-            () = driver.hear() => {}
-            () = net.stopped() => driver.machine.close(Instant::now()),
+            () = connection.driver.hear() => {}
+            Some((token, verdict)) = connection.verifying.next() => {
+                connection.driver.machine.handle_verdict(token, verdict);
+            }
+            () = net.stopped() => connection.driver.machine.close(Instant::now()),
         }
+    }
+}
+
+/// Whether the first byte is that of a TLS handshake (XEP-0368). No byte in time is for the stream to complain about.
+pub(crate) async fn begins_with_tls(socket: &TcpStream, patience: Duration) -> bool {
+    let mut first = [0];
+    let peeked = tokio::time::timeout(patience, socket.peek(&mut first)).await;
+    matches!(peeked, Ok(Ok(1))) && first == [HANDSHAKE]
+}
+
+/// The first byte of a TLS handshake.
+const HANDSHAKE: u8 = 0x16;
+
+/// A connection of a peer with what it holds of ours.
+struct Connection<'a> {
+    net: &'a Arc<Shared>,
+    driver: Driver<'a, Incoming>,
+    address: SocketAddr,
+    /// Its place among those that have not authenticated themselves.
+    stranger: Option<Place<IpAddr>>,
+    /// Its places among those that have.
+    places: Vec<(Domain, Place<Domain>)>,
+    /// The questions about its dialback keys.
+    verifying: FuturesUnordered<BoxFuture<'static, (u64, Verdict)>>,
+}
+
+impl Connection<'_> {
+    async fn event(&mut self, event: Event) {
+        match event {
+            Event::Authenticated { local, peer } => self.authenticated(local, peer).await,
+            Event::Stanza { local, peer, element } => {
+                if !self.net.heard(&local, &peer, &element) {
+                    self.net.tell(NetEvent::Stanza { local, peer, element }).await;
+                }
+            }
+            Event::Verify {
+                token,
+                local,
+                peer,
+                question,
+            } => {
+                let net = self.net.clone();
+                let verified = async move { (token, net.verify(&local, &peer, question).await) };
+                self.verifying.push(Box::pin(verified));
+            }
+            Event::Ready | Event::Answer(_) | Event::Over(_) => {}
+        }
+    }
+
+    async fn authenticated(&mut self, local: Domain, peer: Domain) {
+        self.stranger = None;
+        if !self.places.iter().any(|(known, _)| *known == peer) {
+            let Some(place) = self.net.peers.admit(peer.clone()) else {
+                tracing::warn!(%peer, "a peer has too many streams");
+                return self.driver.machine.close(Instant::now());
+            };
+            self.places.push((peer.clone(), place));
+        }
+        tracing::info!(%peer, %local, address = %self.address, "a peer has authenticated itself");
+        self.net.note_key(&peer, self.driver.fingerprint()).await;
+        self.net.hurry(&peer);
+        self.net.tell(NetEvent::Heard { local, peer }).await;
     }
 }
 

@@ -8,20 +8,23 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use billow_xmpp::s2s::{EncodedStanza, Event, Machine, Outgoing};
+use billow_xmpp::dialback::Dialback;
+use billow_xmpp::ping::{self, Finding, Watch};
+use billow_xmpp::s2s::{EncodedStanza, Event, Machine, Outgoing, Question, Verdict};
 use billow_xmpp::{Domain, Element};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::dns::{Dns, random};
+use crate::dns::{AddressPolicy, Dns, Target, random};
 use crate::driver::Driver;
 use crate::listen::{self, Places};
 use crate::tls::Tls;
-use crate::{BounceReason, NetConfig, NetEvent, NetLimits, SendError, StartError, dial};
+use crate::{BounceReason, Fingerprint, LocalDomain, NetConfig, NetEvent, NetLimits, SendError, StartError, dial};
 
 /// Most pairs that are tried at the same time.
 const DIALLING: usize = 64;
@@ -37,6 +40,10 @@ const PROVEN: Duration = Duration::from_secs(10);
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 /// The same for one that was never up: names are cheap, and each has its place among [`PAIRS`].
 const NEVER_UP_FORGOTTEN: Duration = Duration::from_secs(600);
+/// While DNS is silent, a peer is tried again after at most so long: it is not the peer that is down.
+const DNS_PAUSE: Duration = Duration::from_secs(45);
+/// Most keys that are remembered of one peer; it may have several servers.
+const KEYS: usize = 4;
 /// How long the streams may take to say good-bye.
 const STOPPING: Duration = Duration::from_secs(5);
 
@@ -59,6 +66,12 @@ pub(crate) struct Shared {
     pub(crate) strangers: Arc<Places<IpAddr>>,
     /// Those that have, by domain.
     pub(crate) peers: Arc<Places<Domain>>,
+    pub(crate) dialback: Arc<Dialback>,
+    /// Places for the questions about dialback keys.
+    pub(crate) verifying: Semaphore,
+    /// By which keys peers are known.
+    keys: Mutex<HashMap<Domain, Vec<Fingerprint>>>,
+    own_ports: OnceLock<Vec<u16>>,
     dns: Dns,
     dialling: Semaphore,
     pairs: Mutex<HashMap<(Domain, Domain), Arc<Pair>>>,
@@ -77,6 +90,8 @@ struct Pair {
     filled: Notify,
     /// Waiting is over: try now.
     hurry: Notify,
+    /// Whether the peer is still there.
+    watch: Mutex<Watch>,
 }
 
 #[derive(Default)]
@@ -96,12 +111,22 @@ impl Net {
     /// Starts listening and is ready to send. The events must be read: when too many wait, the streams wait.
     pub async fn start(config: NetConfig) -> Result<(NetHandle, mpsc::Receiver<NetEvent>), StartError> {
         let (events, told) = mpsc::channel(EVENTS);
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| StartError::Randomness(error.to_string()))?;
+        let policy = AddressPolicy {
+            all: config.allow_private_addresses,
+            allowed: config.allowed_networks,
+        };
         let shared = Arc::new(Shared {
             tls: Tls::new(&config.domains, &config.roots)?,
             local_domains: Arc::new(config.domains.iter().map(|local| local.domain.clone()).collect()),
             strangers: Places::new(config.limits.unauthenticated_per_address, config.limits.unauthenticated),
             peers: Places::new(config.limits.streams_per_peer, usize::MAX),
-            dns: Dns::new(&config.resolver, config.allow_private_addresses)?,
+            dns: Dns::new(&config.resolver, policy)?,
+            dialback: Arc::new(Dialback::new(&secret, config.dialback)),
+            verifying: Semaphore::new(config.limits.verifying),
+            keys: Mutex::default(),
+            own_ports: OnceLock::new(),
             dialling: Semaphore::new(DIALLING),
             limits: config.limits,
             pairs: Mutex::default(),
@@ -110,7 +135,8 @@ impl Net {
             tasks: Mutex::default(),
             runtime: Handle::current(),
         });
-        let mut listening = Vec::new();
+        let mut listening: Vec<SocketAddr> = Vec::new();
+        let mut listeners = Vec::new();
         // A server without a domain has nobody to be taken for.
         let addresses = if shared.local_domains.is_empty() {
             Vec::new()
@@ -124,6 +150,11 @@ impl Net {
                     .local_addr()
                     .map_err(|error| StartError::Listen { address, error })?,
             );
+            listeners.push(listener);
+        }
+        let own_ports = listening.iter().map(SocketAddr::port).chain(config.own_ports);
+        shared.own_ports.get_or_init(|| own_ports.collect());
+        for listener in listeners {
             shared.spawn(listen::accept(shared.clone(), listener));
         }
         Ok((
@@ -156,6 +187,12 @@ impl NetHandle {
         if ours.contains(peer) {
             return refuse(stanza, BounceReason::NotAllowed("the recipient is this server itself"));
         }
+        if !peer.is_routable() {
+            return refuse(
+                stanza,
+                BounceReason::NotAllowed("the recipient is not a domain of the Internet"),
+            );
+        }
         let encoded = match EncodedStanza::new(&stanza) {
             Ok(encoded) => encoded,
             Err(error) => return refuse(stanza, BounceReason::NotSendable(error.to_string())),
@@ -174,6 +211,7 @@ impl NetHandle {
         let ours = &self.shared.local_domains;
         if ours.contains(local)
             && !ours.contains(peer)
+            && peer.is_routable()
             && let Some(pair) = self.shared.pair(local, peer)
         {
             pair.queue().wanted = Some(Instant::now());
@@ -185,6 +223,18 @@ impl NetHandle {
     /// Tries a peer that is waiting for its next attempt now.
     pub fn retry_now(&self, peer: &Domain) {
         self.shared.hurry(peer);
+    }
+
+    /// From the next handshake on a domain of ours shows that certificate. One that cannot be used (its key is another,
+    /// it cannot be read) changes nothing.
+    pub fn replace_certificate(&self, local: &LocalDomain) -> Result<(), StartError> {
+        if !self.shared.local_domains.contains(&local.domain) {
+            return Err(StartError::Certificate {
+                domain: local.domain.clone(),
+                reason: "it is no domain of this server".to_owned(),
+            });
+        }
+        self.shared.tls.replace(local)
     }
 
     /// The addresses on which peers are listened for.
@@ -228,12 +278,56 @@ impl Shared {
         let _ = self.events.send(event).await;
     }
 
-    /// Ends the pause of all pairs with a peer.
+    /// Ends the pause of all pairs with a peer, and what was found for it before counts no longer.
     pub(crate) fn hurry(&self, peer: &Domain) {
+        self.dns.doubt(peer);
         let pairs = self.pairs.lock().expect("nothing panics while it holds the pairs");
         for pair in pairs.values().filter(|pair| pair.peer == *peer) {
             pair.hurry.notify_one();
         }
+    }
+
+    /// The ports at which we ourselves listen.
+    fn own_ports(&self) -> &[u16] {
+        self.own_ports.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A peer spoke to us. Whether it only answered a ping, which is nobody else's affair.
+    pub(crate) fn heard(&self, local: &Domain, peer: &Domain, stanza: &Element) -> bool {
+        let pairs = self.pairs.lock().expect("nothing panics while it holds the pairs");
+        let pair = pairs.get(&(local.clone(), peer.clone()));
+        pair.is_some_and(|pair| pair.watch().heard(Instant::now(), stanza))
+    }
+
+    /// A peer showed a key: tells if it is another than before.
+    pub(crate) async fn note_key(&self, peer: &Domain, new: Option<Fingerprint>) {
+        let Some(new) = new else { return };
+        let Some(old) = self.learn_key(peer, new) else { return };
+        tracing::warn!(%peer, %old, %new, "peer-key-changed: a peer has another key than before");
+        self.tell(NetEvent::KeyChanged {
+            peer: peer.clone(),
+            old,
+            new,
+        })
+        .await;
+    }
+
+    /// Remembers a key of a peer; if it is not the first and was not known, the one that was known last.
+    fn learn_key(&self, peer: &Domain, new: Fingerprint) -> Option<Fingerprint> {
+        let mut keys = self.keys.lock().expect("nothing panics while it holds the keys");
+        if keys.len() >= PAIRS && !keys.contains_key(peer) {
+            return None;
+        }
+        let known = keys.entry(peer.clone()).or_default();
+        if known.contains(&new) {
+            return None;
+        }
+        let old = known.last().copied();
+        if known.len() >= KEYS {
+            known.remove(0);
+        }
+        known.push(new);
+        old
     }
 
     /// The pair, made if need be; `None` if there are too many.
@@ -255,6 +349,10 @@ impl Shared {
             }),
             filled: Notify::new(),
             hurry: Notify::new(),
+            watch: Mutex::new(Watch::new(
+                Instant::now(),
+                format!("ping-{:08x}{:08x}", random(), random()),
+            )),
         });
         pairs.insert(key, pair.clone());
         self.spawn(keep(self.clone(), pair.clone()));
@@ -277,6 +375,10 @@ impl Shared {
 impl Pair {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().expect("nothing panics while it holds the queue")
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().expect("nothing panics while it holds the watch")
     }
 
     fn push(&self, limits: &NetLimits, stanza: Element, encoded: EncodedStanza) -> Result<(), SendError> {
@@ -333,18 +435,44 @@ impl Pair {
     }
 }
 
+/// Why a pair has no stream.
+struct Ended {
+    reason: String,
+    /// How long there was one.
+    lived: Duration,
+    kind: EndKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EndKind {
+    /// The peer was not reached, or it or the connection failed.
+    Failed,
+    /// DNS did not say where the peer is.
+    Dns,
+    /// A better place than the one it was at is there again.
+    Moving,
+}
+
 /// Keeps the stream of a pair up for as long as somebody wants it.
 async fn keep(net: Arc<Shared>, pair: Arc<Pair>) {
     let mut failures = 0;
     let mut was_up = false;
     loop {
-        let (reason, lived) = stream(&net, &pair).await;
-        was_up |= !lived.is_zero();
+        let ended = stream(&net, &pair).await;
+        was_up |= !ended.lived.is_zero();
         if *net.stop.borrow() || net.forget(&pair, was_up) {
             return;
         }
-        failures = if lived >= PROVEN { 0 } else { failures + 1 };
-        let pause = pause(failures, net.limits.backoff_cap);
+        if ended.kind == EndKind::Moving {
+            tracing::info!(local = %pair.local, peer = %pair.peer, reason = ended.reason, "the stream to a peer moves");
+            continue;
+        }
+        failures = if ended.lived >= PROVEN { 0 } else { failures + 1 };
+        let cap = match ended.kind {
+            EndKind::Dns if net.dns.is_silent() => net.limits.backoff_cap.min(DNS_PAUSE),
+            _ => net.limits.backoff_cap,
+        };
+        let (pause, reason) = (pause(failures, cap), ended.reason);
         tracing::info!(local = %pair.local, peer = %pair.peer, reason, ?pause, "the stream to a peer is down");
         net.tell(NetEvent::Unreachable {
             local: pair.local.clone(),
@@ -353,8 +481,15 @@ async fn keep(net: Arc<Shared>, pair: Arc<Pair>) {
             retry_at: SystemTime::now() + pause,
         })
         .await;
+        let recovered = async {
+            match ended.kind {
+                EndKind::Dns => net.dns.recovered.notified().await,
+                _ => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = wait(&net, &pair, Instant::now() + pause, &reason) => {}
+            () = recovered => {}
             () = net.stopped() => return,
         }
     }
@@ -393,39 +528,79 @@ fn pause(failures: u32, cap: Duration) -> Duration {
     Duration::from_millis(u64::try_from(drawn).unwrap_or(bound).max(bound / 10))
 }
 
-/// One stream of a pair, from the look-up to its end: why it ended and how long it was up.
-async fn stream(net: &Shared, pair: &Pair) -> (String, Duration) {
-    let mut ready_since = None;
+/// One stream of a pair, from the look-up to its end.
+async fn stream(net: &Shared, pair: &Pair) -> Ended {
     let opened = tokio::select! {
         opened = open(net, pair) => opened,
-        () = net.stopped() => Err("the net is stopping".to_owned()),
+        () = net.stopped() => Err(("the net is stopping".to_owned(), EndKind::Failed)),
     };
-    let reason = match opened {
-        Ok(mut driver) => {
-            ready_since = Some(Instant::now());
-            net.tell(NetEvent::Connected {
-                local: pair.local.clone(),
-                peer: pair.peer.clone(),
-            })
-            .await;
-            feed(net, pair, &mut driver).await
+    let mut up = match opened {
+        Ok(up) => up,
+        Err((reason, kind)) => {
+            return Ended {
+                reason,
+                lived: Duration::ZERO,
+                kind,
+            };
         }
-        Err(reason) => reason,
     };
-    (reason, ready_since.map_or(Duration::ZERO, |since| since.elapsed()))
+    let since = Instant::now();
+    pair.watch().begin(since);
+    net.note_key(&pair.peer, up.driver.fingerprint()).await;
+    net.tell(NetEvent::Connected {
+        local: pair.local.clone(),
+        peer: pair.peer.clone(),
+    })
+    .await;
+    let (reason, kind) = feed(net, pair, &mut up).await;
+    Ended {
+        reason,
+        lived: since.elapsed(),
+        kind,
+    }
 }
 
-/// Finds a peer, connects, and brings the stream up.
-async fn open<'a>(net: &'a Shared, pair: &Pair) -> Result<Driver<'a, Outgoing>, String> {
-    let _turn = net
-        .dialling
-        .acquire()
-        .await
-        .map_err(|_| "the net is stopping".to_owned())?;
-    let socket = dial::dial(&net.dns, &pair.peer).await?;
-    let machine = Outgoing::new(Instant::now(), pair.local.clone(), pair.peer.clone());
-    let machine = machine.with_auth_deadline(net.limits.auth_deadline);
-    let mut driver = Driver::new(machine, socket, &net.tls, Some(pair.peer.clone()));
+/// A stream that is up.
+struct Up<'a> {
+    driver: Driver<'a, Outgoing>,
+    /// The places that would be better.
+    better: Vec<Target>,
+}
+
+/// Finds a peer and brings a stream up at the first of its targets where that succeeds.
+async fn open<'a>(net: &'a Shared, pair: &Pair) -> Result<Up<'a>, (String, EndKind)> {
+    let turn = net.dialling.acquire().await;
+    let _turn = turn.map_err(|_| ("the net is stopping".to_owned(), EndKind::Failed))?;
+    let found = net.dns.find(&pair.peer).await;
+    let targets = found.map_err(|error| {
+        let kind = if error.is_of_dns() {
+            EndKind::Dns
+        } else {
+            EndKind::Failed
+        };
+        (error.to_string(), kind)
+    })?;
+    let mut reasons = Vec::new();
+    for target in &targets {
+        match attempt(net, pair, target).await {
+            Ok(driver) => {
+                let better = targets.iter().filter(|other| other.priority < target.priority);
+                let better = better.cloned().collect();
+                return Ok(Up { driver, better });
+            }
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    net.dns.doubt(&pair.peer);
+    reasons.dedup();
+    let reason = reasons.join("; ").chars().take(500).collect();
+    Err((reason, EndKind::Failed))
+}
+
+/// Brings a stream up at one target.
+async fn attempt<'a>(net: &'a Shared, pair: &Pair, target: &Target) -> Result<Driver<'a, Outgoing>, String> {
+    let socket = dial::dial(&target.addresses, net.own_ports()).await?;
+    let mut driver = net.outgoing(&pair.local, &pair.peer, socket, target, None);
     loop {
         let settled = driver.settle().await;
         if let Some(reason) = settled.over {
@@ -438,8 +613,77 @@ async fn open<'a>(net: &'a Shared, pair: &Pair) -> Result<Driver<'a, Outgoing>, 
     }
 }
 
+impl Shared {
+    /// A stream of ours over a connection that was just made, to send or to ask.
+    fn outgoing<'a>(
+        &'a self,
+        local: &Domain,
+        peer: &Domain,
+        socket: TcpStream,
+        target: &Target,
+        question: Option<Question>,
+    ) -> Driver<'a, Outgoing> {
+        let new = if target.direct_tls {
+            Outgoing::direct_tls
+        } else {
+            Outgoing::new
+        };
+        let mut machine = new(Instant::now(), local.clone(), peer.clone())
+            .with_auth_deadline(self.limits.auth_deadline)
+            .with_dialback(self.dialback.clone());
+        if let Some(question) = question {
+            machine = machine.asking(question);
+        }
+        Driver::new(machine, socket, &self.tls, Some(peer.clone())).with_tls_deadline(self.limits.tls_deadline)
+    }
+
+    /// Asks the server of a domain whether a dialback key is its own, over a connection that we make to it.
+    pub(crate) async fn verify(&self, local: &Domain, peer: &Domain, question: Question) -> Verdict {
+        let Ok(_turn) = self.verifying.acquire().await else {
+            return Verdict::Unknown;
+        };
+        let targets = match self.dns.find(peer).await {
+            Ok(targets) => targets,
+            Err(error) => {
+                tracing::info!(%peer, %error, "a dialback key cannot be verified");
+                return Verdict::Unknown;
+            }
+        };
+        for target in &targets {
+            match self.ask(local, peer, target, question.clone()).await {
+                Ok(true) => return Verdict::Valid,
+                Ok(false) => return Verdict::Invalid,
+                Err(reason) => tracing::info!(%peer, reason, "a dialback key cannot be verified"),
+            }
+        }
+        Verdict::Unknown
+    }
+
+    async fn ask(&self, local: &Domain, peer: &Domain, target: &Target, question: Question) -> Result<bool, String> {
+        let socket = dial::dial(&target.addresses, self.own_ports()).await?;
+        let mut driver = self.outgoing(local, peer, socket, target, Some(question));
+        loop {
+            let settled = driver.settle().await;
+            let answer = settled.events.iter().find_map(|event| match event {
+                Event::Answer(answer) => Some(*answer),
+                _ => None,
+            });
+            if let Some(answer) = answer {
+                return Ok(answer);
+            }
+            if let Some(reason) = settled.over {
+                return Err(reason);
+            }
+            driver.hear().await;
+        }
+    }
+}
+
 /// Sends what is queued until the stream ends; why it ended.
-async fn feed(net: &Shared, pair: &Pair, driver: &mut Driver<'_, Outgoing>) -> String {
+async fn feed(net: &Shared, pair: &Pair, up: &mut Up<'_>) -> (String, EndKind) {
+    let mut better = std::pin::pin!(better_is_there(net, std::mem::take(&mut up.better)));
+    let driver = &mut up.driver;
+    let mut ending = None;
     loop {
         for waiting in pair.take() {
             // What the peer would not take comes back; the stream goes on.
@@ -449,19 +693,61 @@ async fn feed(net: &Shared, pair: &Pair, driver: &mut Driver<'_, Outgoing>) -> S
             }
         }
         if let Some(reason) = driver.settle().await.over {
-            return reason;
+            return (reason, EndKind::Failed);
         }
+        let quiet = pair.watch().deadline();
         tokio::select! {
             () = pair.filled.notified() => {}
             () = driver.hear() => {}
+            () = tokio::time::sleep_until(quiet.into()) => {
+                if let Some(reason) = look_after(pair, &mut driver.machine) {
+                    ending = Some((reason, EndKind::Failed));
+                }
+            }
+            () = &mut better => ending = Some(("a better place for the peer is there again".to_owned(), EndKind::Moving)),
             () = net.stopped() => driver.machine.close(Instant::now()),
         }
+        if ending.is_some() {
+            driver.machine.close(Instant::now());
+        }
         if !driver.machine.is_ready() {
-            return driver
-                .settle()
-                .await
-                .over
-                .unwrap_or_else(|| "the stream ended".to_owned());
+            let over = driver.settle().await.over;
+            let over = over.unwrap_or_else(|| "the stream ended".to_owned());
+            return ending.unwrap_or((over, EndKind::Failed));
+        }
+    }
+}
+
+/// Pings a peer that is quiet; if it is gone, says so.
+fn look_after(pair: &Pair, machine: &mut Outgoing) -> Option<String> {
+    let now = Instant::now();
+    match pair.watch().handle_timeout(now) {
+        Finding::Well => None,
+        Finding::Gone => Some(format!(
+            "the other server does not answer a ping within {} s",
+            ping::ANSWER.as_secs()
+        )),
+        Finding::Ping(id) => {
+            let ping = ping::stanza(&pair.local, &pair.peer, &id);
+            let encoded = EncodedStanza::new(&ping).expect("two domains and an id of ours can be written");
+            // A peer that takes no stanza of this size takes none.
+            let _ = machine.send(now, &encoded);
+            None
+        }
+    }
+}
+
+/// Returns when one of these targets takes connections again; never if there are none.
+async fn better_is_there(net: &Shared, targets: Vec<Target>) {
+    if targets.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    loop {
+        tokio::time::sleep(net.limits.fail_back).await;
+        for target in &targets {
+            if dial::dial(&target.addresses, net.own_ports()).await.is_ok() {
+                return;
+            }
         }
     }
 }
@@ -500,6 +786,7 @@ mod tests {
             queue: Mutex::default(),
             filled: Notify::new(),
             hurry: Notify::new(),
+            watch: Mutex::new(Watch::new(Instant::now(), "ping".to_owned())),
         }
     }
 

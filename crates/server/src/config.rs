@@ -24,6 +24,8 @@
 //! trust_roots = []                # PEM files of further authorities, besides the system's
 //! nameservers = []                # ip:port of DNS servers to ask instead of the system's
 //! allow_private_addresses = false # may other domains be at private and loopback addresses
+//! allowed_networks = []           # networks (10.1.0.0/16) at which they may be besides the public Internet
+//! dialback = []                   # domains known by server dialback if their certificate does not do; "*": all
 //! retry_cap_seconds = 3600        # the longest pause between two tries to reach a domain
 //!
 //! [limits]
@@ -46,6 +48,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use billow_model::Domain;
+use billow_net::{DialbackPolicy, Network};
 use toml::de::DeTable;
 
 pub use check::FileCheck;
@@ -121,6 +124,10 @@ pub struct FederationConfig {
     pub nameservers: Vec<SocketAddr>,
     /// Whether other domains may be at private and loopback addresses.
     pub allow_private_addresses: bool,
+    /// Networks at which they may be besides the public Internet.
+    pub allowed_networks: Vec<Network>,
+    /// Which other domains may be known by server dialback.
+    pub dialback: DialbackPolicy,
     /// The longest pause between two tries to reach a domain.
     pub retry_cap: Duration,
 }
@@ -166,6 +173,8 @@ const FEDERATION: &[&str] = &[
     "trust_roots",
     "nameservers",
     "allow_private_addresses",
+    "allowed_networks",
+    "dialback",
     "retry_cap_seconds",
 ];
 const LIMITS: &[&str] = &[
@@ -339,6 +348,15 @@ fn web_origin(url: &str) -> Option<String> {
     (!authority.is_empty() && authority.chars().all(plain)).then(|| url.to_owned())
 }
 
+/// The policy for a list of domains, of which `None` stands for all.
+fn dialback_policy(listed: Vec<Option<billow_xmpp::Domain>>) -> DialbackPolicy {
+    if listed.is_empty() {
+        return DialbackPolicy::Never;
+    }
+    let listed: Option<_> = listed.into_iter().collect();
+    listed.map_or(DialbackPolicy::Always, DialbackPolicy::With)
+}
+
 impl FederationConfig {
     fn read<'a>(source: &mut Source<'_>, section: &Section<'a>) -> Option<Self> {
         let enabled = section.flag(source, "enabled").unwrap_or(false);
@@ -355,6 +373,25 @@ impl FederationConfig {
                 .addresses(source, "nameservers", "127.0.0.1:53")
                 .unwrap_or_default(),
             allow_private_addresses: section.flag(source, "allow_private_addresses").unwrap_or(false),
+            allowed_networks: section
+                .texts(
+                    source,
+                    "allowed_networks",
+                    "a list of networks like [\"10.1.0.0/16\"]",
+                    |text| text.parse().ok(),
+                )
+                .unwrap_or_default(),
+            dialback: section
+                .texts(
+                    source,
+                    "dialback",
+                    "a list of domains like [\"example.org\"], or [\"*\"]",
+                    |text| match text {
+                        "*" => Some(None),
+                        name => name.parse().ok().filter(billow_xmpp::Domain::is_routable).map(Some),
+                    },
+                )
+                .map_or(DialbackPolicy::Never, dialback_policy),
             retry_cap: Duration::from_secs(section.number(source, "retry_cap_seconds", 1, 86_400).unwrap_or(3600)),
             certificate: PathBuf::new(),
             key: PathBuf::new(),

@@ -32,6 +32,17 @@ impl Domain {
         idna::domain_to_ascii(&self.0).expect("a Domain has been through the same check")
     }
 
+    /// Whether DNS could lead somewhere for it: a name of more than one label that no resolver takes for an address.
+    #[must_use]
+    pub fn is_routable(&self) -> bool {
+        let ascii = self.to_ascii();
+        let Some((_, last)) = ascii.rsplit_once('.') else {
+            return false;
+        };
+        // `127.1`, `0x7f.1` and their kin are addresses to some (RFC 6943 §3.1.1).
+        !last.starts_with(|c: char| c.is_ascii_digit()) && last != "localhost" && ascii.split('.').all(is_label)
+    }
+
     /// The bare address that is only this domain.
     #[must_use]
     pub fn to_jid(&self) -> jid::Jid {
@@ -42,6 +53,10 @@ impl Domain {
     pub fn of(jid: &jid::Jid) -> Result<Self, ParseDomainError> {
         jid.domain().as_str().parse()
     }
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
 }
 
 impl FromStr for Domain {
@@ -86,6 +101,29 @@ mod tests {
         assert_eq!("ACME.Lab".parse::<Domain>().unwrap(), plain);
         assert_eq!("acme.lab.".parse::<Domain>().unwrap(), plain);
         assert_eq!(plain.to_string().parse::<Domain>().unwrap(), plain);
+    }
+
+    #[test]
+    fn b_077_addresses_and_single_labels_are_not_domains_of_peers() {
+        for bad in [
+            "localhost",
+            "intranet",
+            "a.localhost",
+            "127.1",
+            "1.2.3",
+            "10.0x7f",
+            "a..lab",
+            "0x7f.0.0.1",
+        ] {
+            let parsed = bad.parse::<Domain>();
+            assert!(parsed.is_err() || !parsed.unwrap().is_routable(), "{bad}");
+        }
+        for bad in ["127.0.0.1", "[::1]", "::1", "::ffff:127.0.0.1", "[fe80::1%25eth0]"] {
+            assert!(bad.parse::<Domain>().is_err(), "{bad}");
+        }
+        for good in ["acme.lab", "xn--bcher-kva.lab", "bücher.lab", "1.acme.lab"] {
+            assert!(good.parse::<Domain>().unwrap().is_routable(), "{good}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@ pub const CLIENT: &str = "jabber:client";
 pub const SERVER: &str = "jabber:server";
 /// Server dialback (XEP-0220).
 pub const DIALBACK: &str = "jabber:server:dialback";
+/// Server dialback as a feature of a stream (XEP-0220 §2.2).
+pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
 /// The stream element, its features and its errors.
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
 /// Conditions of stream errors.

@@ -32,6 +32,8 @@ pub struct Parser {
     wire_ns: &'static str,
     /// Bytes since the last event.
     spent: usize,
+    /// Blanks between stanzas that nobody has asked for yet.
+    blanks: usize,
     /// Elements since the last event.
     elements: usize,
     /// The start tag that is being read.
@@ -62,7 +64,8 @@ impl Parser {
     #[must_use]
     pub fn new(wire_ns: &'static str, limits: Limits) -> Self {
         let options = rxml::Options {
-            max_token_length: limits.bytes + 64,
+            // The limit of bytes is what bounds a token; this is only not to be below any.
+            max_token_length: Limits::AFTER_AUTH.bytes.max(limits.bytes) + 64,
             ..rxml::Options::default()
         };
         Self {
@@ -70,6 +73,7 @@ impl Parser {
             limits,
             wire_ns,
             spent: 0,
+            blanks: 0,
             elements: 0,
             head: None,
             bindings: Vec::new(),
@@ -78,6 +82,16 @@ impl Parser {
             ended: false,
             fault: None,
         }
+    }
+
+    /// From the next stanza on other limits hold: the peer has said who it is.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// How many blanks came between stanzas since this was asked last.
+    pub fn take_blanks(&mut self) -> usize {
+        std::mem::take(&mut self.blanks)
     }
 
     /// Reads until the next event or the end of the input, and moves `input` past what was read.
@@ -128,9 +142,10 @@ impl Parser {
     }
 
     /// Between stanzas whitespace keeps a connection alive and costs nothing; anything else but `<` is an error.
-    fn skip_whitespace(&self, input: &mut &[u8]) -> Result<(), StreamError> {
+    fn skip_whitespace(&mut self, input: &mut &[u8]) -> Result<(), StreamError> {
         let blank = input.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         *input = &input[blank..];
+        self.blanks = self.blanks.saturating_add(blank);
         match input.first() {
             Some(byte) if *byte != b'<' => {
                 let condition = match self.scopes.is_empty() {
@@ -156,6 +171,7 @@ impl Parser {
 
     fn head_opens(&mut self, name: RawQName) -> Result<(), StreamError> {
         self.elements += 1;
+        self.check_name(&name)?;
         if self.open.len() >= self.limits.depth {
             return Err(policy("elements are nested too deeply"));
         }
@@ -170,7 +186,15 @@ impl Parser {
         Ok(())
     }
 
+    fn check_name(&self, (prefix, local): &RawQName) -> Result<(), StreamError> {
+        if prefix.as_ref().map_or(0, |prefix| prefix.len()) + local.len() > self.limits.name {
+            return Err(policy("a name is too long"));
+        }
+        Ok(())
+    }
+
     fn attribute(&mut self, name: RawQName, value: String) -> Result<(), StreamError> {
+        self.check_name(&name)?;
         let head = self
             .head
             .as_mut()

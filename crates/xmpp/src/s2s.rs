@@ -1,4 +1,4 @@
-//! Server-to-server streams (RFC 6120, XEP-0178): two machines, one for each end.
+//! Server-to-server streams (RFC 6120, XEP-0178, XEP-0368, XEP-0220): two machines, one for each end.
 //!
 //! [`Outgoing`] opens a stream to a peer and sends stanzas; [`Incoming`] takes a stream that a peer opened and hears
 //! its stanzas. A stream carries stanzas in one direction only.
@@ -19,7 +19,16 @@
 //! when an output asks for it, and brings the peer's certificate as a [`PeerCertificate`]. Memory is bounded by the
 //! limits of the parser; what the machine wants written is handed out at once and never kept.
 //!
-//! Server dialback and direct TLS fit in at [`Incoming::handle_tls`] and at the start state; neither is there yet.
+//! With direct TLS (XEP-0368) the part before TLS is left out. Where a certificate does not prove a domain and the
+//! [dialback policy](crate::dialback) names that domain, a key takes the place of EXTERNAL:
+//!
+//! ```text
+//!   <db:result>key</db:result>                asks the server of the domain, on a stream of its own, about the key
+//!                                             <db:result type='valid'/>
+//!   stanzas →
+//! ```
+//!
+//! A verdict counts only on the stream on which it was asked for, for the pair and the stream id that were asked about.
 
 mod incoming;
 mod outgoing;
@@ -30,12 +39,13 @@ use std::time::{Duration, Instant};
 use minidom::Element;
 use sha1::{Digest, Sha1};
 
-use crate::element::{EncodeError, encode};
-use crate::stream::{FOOTER, StreamCondition, StreamError, write_element};
+use crate::element::{EncodeError, encode, write_attr};
+use crate::parser::{Parser, StreamEvent};
+use crate::stream::{FOOTER, Limits, StreamCondition, StreamError, write_element};
 use crate::{Domain, ns};
 
-pub use incoming::Incoming;
-pub use outgoing::Outgoing;
+pub use incoming::{Incoming, Verdict};
+pub use outgoing::{Outgoing, Question};
 
 /// How long a peer has from the first byte to proof of who it is.
 pub const AUTH_DEADLINE: Duration = Duration::from_secs(30);
@@ -49,9 +59,13 @@ pub const MAX_STANZA: usize = 256 << 10;
 pub enum Output {
     /// Write these bytes.
     Write(Vec<u8>),
-    /// Write what is to be written, then do the TLS handshake with the certificate of that domain of ours, then call
-    /// `handle_tls`.
-    StartTls(Domain),
+    /// Write what is to be written, then do the TLS handshake, then call `handle_tls`.
+    StartTls {
+        /// The domain of ours whose certificate is shown; `None`: the one that the peer asks for.
+        local: Option<Domain>,
+        /// There was no word before it: the protocol is named in the handshake (XEP-0368).
+        direct: bool,
+    },
     /// Tell the layer above.
     Event(Event),
     /// Write what is to be written and close the connection. Nothing comes after it.
@@ -70,10 +84,26 @@ pub enum Event {
         /// Its domain.
         peer: Domain,
     },
+    /// A peer wants to be known by dialback: [`Incoming::handle_verdict`] wants to hear whether the server of `peer`,
+    /// asked over a stream that we open, says that the key is its own.
+    Verify {
+        /// Names the question.
+        token: u64,
+        /// The domain of ours that the peer wants.
+        local: Domain,
+        /// The domain that it says it is.
+        peer: Domain,
+        /// The question.
+        question: Question,
+    },
+    /// The answer to the question that the stream was opened for: whether the key is the peer's.
+    Answer(bool),
     /// An authenticated peer sent a stanza from its domain to one of ours.
     Stanza {
         /// The domain of ours that it is for.
         local: Domain,
+        /// The domain that it is from, which the peer has proved.
+        peer: Domain,
         /// The stanza.
         element: Element,
     },
@@ -102,12 +132,18 @@ pub enum Over {
     /// The peer does not offer TLS or refuses it.
     #[error("tls-required: the other server does not offer encryption")]
     TlsRequired,
+    /// The certificate of the peer does not prove that it is who we want.
+    #[error("the certificate of the other server is not good for its domain: {0}")]
+    Untrusted(String),
     /// The peer does not accept certificates as a proof of who we are.
     #[error("the other server does not offer SASL EXTERNAL (it does not trust our certificate)")]
     ExternalNotOffered,
     /// The peer did not accept ours.
     #[error("the other server refuses our certificate: {0}")]
     NotAuthorized(String),
+    /// The peer did not accept our dialback key.
+    #[error("the other server does not believe that we are who we say (dialback): {0}")]
+    DialbackRefused(String),
     /// It took too long.
     #[error("the other server did not answer in time")]
     TimedOut,
@@ -135,6 +171,141 @@ pub trait Machine {
     fn poll(&mut self) -> Option<Output>;
     /// When [`Machine::handle_timeout`] wants to be called.
     fn deadline(&self) -> Option<Instant>;
+}
+
+/// Where a stream is, as far as all ends are alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Talking,
+    Handshake,
+    Over,
+}
+
+/// What every end has.
+struct Talk {
+    parser: Parser,
+    outputs: Outputs,
+    blanks: Blanks,
+}
+
+/// What an end makes of what it hears; how it hears is the same for all.
+trait End {
+    fn talk(&mut self) -> &mut Talk;
+    fn phase(&self) -> Phase;
+    fn event(&mut self, now: Instant, event: StreamEvent);
+    fn tls(&mut self, now: Instant, certificate: Option<Box<dyn PeerCertificate>>);
+    fn time(&mut self, now: Instant);
+    fn due(&self) -> Option<Instant>;
+    fn end(&mut self, over: Over);
+}
+
+impl<E: End> Machine for E {
+    fn handle_bytes(&mut self, now: Instant, mut bytes: &[u8]) {
+        loop {
+            match self.phase() {
+                Phase::Talking => {}
+                // What is pipelined before the handshake would be taken for something said inside TLS.
+                Phase::Handshake if !bytes.is_empty() => {
+                    self.talk().outputs.queue.clear();
+                    return self.end(Over::Fault(fault(
+                        StreamCondition::PolicyViolation,
+                        "bytes between the agreement on TLS and TLS",
+                    )));
+                }
+                Phase::Handshake | Phase::Over => return,
+            }
+            let talk = self.talk();
+            let read = talk.parser.next(&mut bytes);
+            let blanks = talk.parser.take_blanks();
+            if !talk.blanks.spend(now, blanks) {
+                return self.end(Over::Fault(fault(StreamCondition::PolicyViolation, "too many blanks")));
+            }
+            match read {
+                Ok(Some(event)) => self.event(now, event),
+                Ok(None) => return,
+                Err(error) => self.end(Over::Fault(error)),
+            }
+        }
+    }
+
+    fn handle_tls(&mut self, now: Instant, certificate: Option<Box<dyn PeerCertificate>>) {
+        assert_eq!(
+            self.phase(),
+            Phase::Handshake,
+            "the handshake is done when it was asked for"
+        );
+        self.tls(now, certificate);
+    }
+
+    fn handle_eof(&mut self, _now: Instant) {
+        self.end(Over::Lost);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.due().is_some_and(|due| due <= now) {
+            self.time(now);
+        }
+    }
+
+    fn close(&mut self, _now: Instant) {
+        self.end(Over::ByUs);
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.talk().outputs.queue.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.due()
+    }
+}
+
+impl Talk {
+    fn new(now: Instant, limits: Limits) -> Self {
+        Self {
+            parser: Parser::new(ns::SERVER, limits),
+            outputs: Outputs::default(),
+            blanks: Blanks {
+                left: BLANKS,
+                since: now,
+            },
+        }
+    }
+
+    /// Hears a new stream, forgetting all that was said on the one before.
+    fn restart(&mut self, limits: Limits) {
+        self.parser = Parser::new(ns::SERVER, limits);
+    }
+}
+
+/// Most blanks between stanzas that come at once.
+const BLANKS: usize = 16 << 10;
+/// How many more are let pass a second. Keeping a connection alive takes one a minute.
+const BLANKS_PER_SECOND: u64 = 256;
+
+/// What is left of the blanks that a peer may send: keeping alive is free, a flood is not.
+struct Blanks {
+    left: usize,
+    since: Instant,
+}
+
+impl Blanks {
+    /// Whether so many more are let pass.
+    fn spend(&mut self, now: Instant, count: usize) -> bool {
+        let seconds = now.saturating_duration_since(self.since).as_secs();
+        if seconds > 0 {
+            let more = usize::try_from(seconds.saturating_mul(BLANKS_PER_SECOND)).unwrap_or(BLANKS);
+            self.left = self.left.saturating_add(more).min(BLANKS);
+            self.since = now;
+        }
+        match self.left.checked_sub(count) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 /// A stanza as it goes over the wire.
@@ -182,6 +353,31 @@ impl Outputs {
         write_element(element, self.buffer());
     }
 
+    /// Writes a word of dialback. COMPAT(Openfire): it knows them by the prefix `db`, not by the namespace.
+    fn dialback(&mut self, name: &str, attrs: &[(&str, &str)], content: Content<'_>) {
+        let out = self.buffer();
+        out.extend_from_slice(b"<db:");
+        out.extend_from_slice(name.as_bytes());
+        for (name, value) in attrs {
+            write_attr(name, value, out).expect("domains, our own words and an id that was parsed can be written");
+        }
+        match content {
+            Content::Nothing => return out.extend_from_slice(b"/>"),
+            Content::Key(key) => {
+                out.push(b'>');
+                out.extend(key.bytes().filter(u8::is_ascii_alphanumeric));
+            }
+            Content::Error(condition) => {
+                let error = format!(
+                    "><error type='cancel'><{condition} xmlns='{}'/></error>",
+                    ns::STANZA_ERRORS
+                );
+                out.extend_from_slice(error.as_bytes());
+            }
+        }
+        out.extend_from_slice(format!("</db:{name}>").as_bytes());
+    }
+
     fn event(&mut self, event: Event) {
         self.queue.push_back(Output::Event(event));
     }
@@ -201,6 +397,16 @@ impl Outputs {
         self.event(Event::Over(over));
         self.queue.push_back(Output::Close);
     }
+}
+
+/// What a word of dialback holds.
+#[derive(Clone, Copy)]
+enum Content<'a> {
+    Nothing,
+    /// Letters and digits; nothing else of it is written.
+    Key(&'a str),
+    /// The condition of a stanza error.
+    Error(&'static str),
 }
 
 /// The ids of our streams of one connection: unpredictable, and each new after a restart.

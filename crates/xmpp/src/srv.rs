@@ -12,6 +12,8 @@ pub struct Record {
     pub port: u16,
     /// The host, without a dot at its end; empty stands for the root, "not offered here".
     pub target: String,
+    /// Whether the connection begins with TLS (XEP-0368). Both kinds are mixed by their priorities.
+    pub direct_tls: bool,
 }
 
 /// Most targets that are tried.
@@ -60,6 +62,7 @@ mod tests {
             weight,
             port: 5269,
             target: target.into(),
+            direct_tls: false,
         }
     }
 

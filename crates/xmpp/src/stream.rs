@@ -16,6 +16,8 @@ pub struct Limits {
     pub elements: usize,
     /// Attributes of one element, namespace declarations included.
     pub attributes: usize,
+    /// Bytes of the name of an element or attribute, its prefix included.
+    pub name: usize,
 }
 
 impl Limits {
@@ -25,6 +27,7 @@ impl Limits {
         depth: 32,
         elements: 128,
         attributes: 64,
+        name: 1 << 10,
     };
     /// For peers that have.
     pub const AFTER_AUTH: Self = Self {
@@ -32,6 +35,7 @@ impl Limits {
         depth: 32,
         elements: 16_384,
         attributes: 64,
+        name: 1 << 10,
     };
 }
 

@@ -212,6 +212,20 @@ impl<'a> Section<'a> {
         )
     }
 
+    /// A list of texts that a function accepts.
+    pub(super) fn texts<T>(
+        &self,
+        source: &mut Source<'_>,
+        key: &'static str,
+        expected: &str,
+        accept: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        self.read(source, key, expected, |value| {
+            let items = value.as_array()?.iter();
+            items.map(|item| accept(item.get_ref().as_str()?)).collect()
+        })
+    }
+
     /// A path; a relative one starts at the file's folder.
     pub(super) fn path(&self, source: &mut Source<'_>, key: &'static str) -> Option<PathBuf> {
         let folder = source.folder();

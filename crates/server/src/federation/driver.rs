@@ -380,6 +380,8 @@ impl Driver {
             NetEvent::Bounced {
                 peer, stanza, reason, ..
             } => self.bounced(&peer, &stanza, &reason),
+            // The net has logged it.
+            NetEvent::KeyChanged { .. } => {}
         }
         Ok(())
     }

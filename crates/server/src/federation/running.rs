@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use billow_model::Domain;
@@ -19,6 +19,8 @@ use crate::wavelets::{self, SigningPool, Wavelets, signing};
 
 /// How long a wavelet that nobody uses stays loaded.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked whether the certificate on the disk is another.
+const CERTIFICATE_EVERY: Duration = Duration::from_secs(20);
 /// What we call ourselves to peers that ask.
 const DESCRIPTION: &str = concat!("Billow ", env!("CARGO_PKG_VERSION"));
 
@@ -26,6 +28,7 @@ const DESCRIPTION: &str = concat!("Billow ", env!("CARGO_PKG_VERSION"));
 pub struct Running {
     wavelets: Wavelets,
     federation: Option<(Federation, NetHandle)>,
+    certificate: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Running {
@@ -46,6 +49,7 @@ impl Running {
             return Ok(Self {
                 wavelets: Wavelets::new(setup(signer, TrustRoots::none())),
                 federation: None,
+                certificate: None,
             });
         };
         let signer = signer(&config.domain, settings)?;
@@ -62,7 +66,8 @@ impl Running {
         let own = signer.info().clone();
         let wavelets = Wavelets::new(setup(signer, roots));
         introduce(&wavelets, own).await?;
-        let (net, events) = Net::start(net_config(&config.domain, settings, roots_pem)?).await?;
+        let (net, events) = Net::start(net_config(config, settings, roots_pem)?).await?;
+        let certificate = follow_certificate(net.clone(), config.domain.clone(), settings.clone());
         let setup = Setup {
             wavelets: wavelets.clone(),
             requests,
@@ -73,6 +78,7 @@ impl Running {
         Ok(Self {
             wavelets,
             federation: Some((Federation::start(setup).await?, net)),
+            certificate: Some(tokio::spawn(certificate)),
         })
     }
 
@@ -93,6 +99,9 @@ impl Running {
 
     /// Puts the wavelets away and takes leave of other servers.
     pub async fn stop(self) {
+        if let Some(certificate) = self.certificate {
+            certificate.abort();
+        }
         self.wavelets.stop().await;
         if let Some((federation, net)) = self.federation {
             net.stop().await;
@@ -128,28 +137,75 @@ fn signer(domain: &Domain, settings: &FederationConfig) -> anyhow::Result<Signer
         .with_context(|| format!("{} cannot sign for {domain}", settings.signer_certificate.display()))
 }
 
-fn net_config(domain: &Domain, settings: &FederationConfig, roots_pem: Vec<u8>) -> anyhow::Result<NetConfig> {
+fn net_config(config: &Config, settings: &FederationConfig, roots_pem: Vec<u8>) -> anyhow::Result<NetConfig> {
     let resolver = match settings.nameservers.as_slice() {
         [] => ResolverChoice::System,
         servers => ResolverChoice::Servers(servers.to_vec()),
     };
+    let http = [Some(config.http.listen), config.http.metrics_listen];
     Ok(NetConfig {
         listen: vec![settings.listen],
-        domains: vec![LocalDomain {
-            domain: domain.as_str().parse()?,
-            chain_pem: read(&settings.certificate)?,
-            key_pem: read(&settings.key)?,
-        }],
+        domains: vec![local_domain(&config.domain, settings)?],
         roots: TlsRoots {
             system: true,
             extra_pem: roots_pem,
+            ..TlsRoots::default()
         },
         resolver,
         allow_private_addresses: settings.allow_private_addresses,
+        allowed_networks: settings.allowed_networks.clone(),
+        own_ports: http.into_iter().flatten().map(|address| address.port()).collect(),
+        dialback: settings.dialback.clone(),
         limits: NetLimits {
             backoff_cap: settings.retry_cap,
             ..NetLimits::default()
         },
+    })
+}
+
+fn local_domain(domain: &Domain, settings: &FederationConfig) -> anyhow::Result<LocalDomain> {
+    Ok(LocalDomain {
+        domain: domain.as_str().parse()?,
+        chain_pem: read(&settings.certificate)?,
+        key_pem: read(&settings.key)?,
+    })
+}
+
+/// Shows peers the certificate that lies on the disk, however often it is replaced there. One that cannot be used, for
+/// instance because its key has not been replaced yet, is left and looked at again.
+async fn follow_certificate(net: NetHandle, domain: Domain, settings: FederationConfig) {
+    let mut shown = stamps(&settings);
+    let mut refused = None;
+    loop {
+        tokio::time::sleep(CERTIFICATE_EVERY).await;
+        let present = stamps(&settings);
+        if present == shown {
+            continue;
+        }
+        let replaced = local_domain(&domain, &settings).and_then(|local| Ok(net.replace_certificate(&local)?));
+        match replaced {
+            Ok(()) => {
+                tracing::info!(path = %settings.certificate.display(), "peers are shown the new certificate");
+                shown = present;
+            }
+            // Once is enough for each pair of files.
+            Err(error) if refused != Some(present) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the new certificate cannot be used; the old one is kept"
+                );
+                refused = Some(present);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// When the certificate and its key were last changed.
+fn stamps(settings: &FederationConfig) -> [Option<(SystemTime, u64)>; 2] {
+    [&settings.certificate, &settings.key].map(|path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
     })
 }
 

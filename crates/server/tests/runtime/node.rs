@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use billow_model::{Component, DocOp, DocumentId, ParticipantId, Version, Wavelet, WaveletName, WaveletOp};
-use billow_net::{LocalDomain, Net, NetConfig, NetEvent, NetHandle, NetLimits, ResolverChoice, TlsRoots};
+use billow_net::{DialbackPolicy, LocalDomain, Net, NetConfig, NetEvent, NetHandle, ResolverChoice, TlsRoots};
 use billow_server::config::{Config, FederationConfig};
 use billow_server::federation::Running;
 use billow_server::metrics::Metrics;
@@ -134,10 +134,11 @@ impl Lab {
             roots: TlsRoots {
                 system: false,
                 extra_pem: self.ca.certificate_pem().unwrap(),
+                ..TlsRoots::default()
             },
             resolver: ResolverChoice::Servers(vec![self.dns.address()]),
             allow_private_addresses: true,
-            limits: NetLimits::default(),
+            ..NetConfig::default()
         };
         let (net, events) = Net::start(config).await.unwrap();
         *self.stranger.lock().unwrap() = Some((domain.to_owned(), net.listening()[0]));
@@ -190,6 +191,8 @@ fn node(dir: &Path, ca: &Ca, dns: &DnsServer, domain: &str) -> Node {
             trust_roots: vec![dir.join("ca.pem")],
             nameservers: vec![dns.address()],
             allow_private_addresses: true,
+            allowed_networks: Vec::new(),
+            dialback: DialbackPolicy::Never,
             retry_cap: Duration::from_secs(2),
         }),
         ..Config::default()

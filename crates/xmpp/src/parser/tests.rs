@@ -95,7 +95,7 @@ fn b_001_billion_laughs() {
 }
 
 #[test]
-fn b_002_external_entities() {
+fn external_entities_are_not_even_parsed() {
     let text = "<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>";
     assert_eq!(
         read(text.as_bytes()).1.unwrap().condition,
@@ -142,6 +142,69 @@ fn b_005_depth() {
     assert_eq!(fault(&nested(32)), None);
     assert_eq!(fault(&nested(33)), Some(StreamCondition::PolicyViolation));
     assert_eq!(fault(&"<a>".repeat(1_000_000)), Some(StreamCondition::PolicyViolation));
+}
+
+#[test]
+fn b_005_the_stack_does_not_grow_with_the_depth() {
+    let deep = format!("{OPEN}{}", "<a>".repeat(1_000_000));
+    let heard = std::thread::Builder::new()
+        .stack_size(64 << 10)
+        .spawn(move || read(deep.as_bytes()).1.map(|fault| fault.condition))
+        .unwrap();
+    assert_eq!(heard.join().unwrap(), Some(StreamCondition::PolicyViolation));
+}
+
+#[test]
+fn b_001_the_end_comes_at_the_document_type_and_at_once() {
+    let laughs: String = (1..20)
+        .map(|n| format!("<!ENTITY l{n} '{}'>", format!("&l{};", n - 1).repeat(10)))
+        .collect();
+    let text = format!("{OPEN}<!DOCTYPE lolz [<!ENTITY l0 'lol'>{laughs}]><message>&l19;</message>");
+    let at = text.find("<!").unwrap();
+    let mut parser = Parser::new(ns::SERVER, Limits::BEFORE_AUTH);
+    let mut input = &text.as_bytes()[..at + 2];
+    while let Ok(Some(_)) = parser.next(&mut input) {}
+    assert_eq!(input.len(), 0, "no fault so far");
+    let fault = parser.next(&mut &text.as_bytes()[at + 2..at + 3]).unwrap_err();
+    assert_eq!(
+        fault.condition,
+        StreamCondition::RestrictedXml,
+        "the letter after <! decides"
+    );
+    let quickest = (0..20).map(|_| {
+        let before = std::time::Instant::now();
+        assert!(read(text.as_bytes()).1.is_some());
+        before.elapsed()
+    });
+    let quickest = quickest.min().unwrap();
+    assert!(quickest <= std::time::Duration::from_millis(1), "{quickest:?}");
+}
+
+#[test]
+fn b_006_ten_thousand_attributes_cost_what_sixty_five_do() {
+    let many: String = (0..10_000).map(|n| format!(" a{n}='1'")).collect();
+    let text = format!("<message{many}/>");
+    let quickest = (0..5).map(|_| {
+        let before = std::time::Instant::now();
+        assert_eq!(fault(&text), Some(StreamCondition::PolicyViolation));
+        before.elapsed()
+    });
+    let quickest = quickest.min().unwrap();
+    assert!(quickest < std::time::Duration::from_millis(10), "{quickest:?}");
+}
+
+#[test]
+fn b_008_names_have_a_limit_of_their_own() {
+    let name = |length: usize| "n".repeat(length);
+    assert_eq!(fault(&format!("<message><{}/></message>", name(1024))), None);
+    for text in [
+        format!("<message><{}/></message>", name(1025)),
+        format!("<message {}='1'/>", name(1025)),
+        format!("<message xmlns:{}='u'/>", name(1025)),
+        format!("<{}:message xmlns:{}='jabber:server'/>", name(1020), name(1020)),
+    ] {
+        assert_eq!(fault(&text), Some(StreamCondition::PolicyViolation));
+    }
 }
 
 #[test]
@@ -216,6 +279,21 @@ fn b_009_the_limit_is_exact() {
     }
     let wide = format!("<message>{}</message>", "é".repeat(limit / 2));
     assert_eq!(fault(&wide), Some(StreamCondition::PolicyViolation));
+    for over in [limit - 1, limit] {
+        // A character of four bytes lies across the limit.
+        let across = format!("<message>{}\u{1F600}{}", "x".repeat(over - 11), "y".repeat(100));
+        assert_eq!(fault(&across), Some(StreamCondition::PolicyViolation));
+    }
+    let limit_after = Limits::AFTER_AUTH.bytes;
+    for (bytes, accepted) in [(limit_after - 1, true), (limit_after, true), (limit_after + 1, false)] {
+        let text = format!("{OPEN}{}", stanza(bytes));
+        let (events, fault) = read_in(&[text.as_bytes()], Limits::AFTER_AUTH);
+        assert_eq!(
+            (events.len(), fault.is_none()),
+            (1 + usize::from(accepted), accepted),
+            "{bytes}"
+        );
+    }
     let two = format!("{}{}", stanza(limit), stanza(limit));
     assert_eq!(fault(&two), None, "each stanza counts for itself");
 }
@@ -235,6 +313,17 @@ fn b_011_encodings() {
         read(b"\xfe\xff\x00<").1.unwrap().condition,
         StreamCondition::NotWellFormed
     );
+    assert_eq!(
+        read(b"\xff\xfe<\0?\0x\0m\0l\0").1.unwrap().condition,
+        StreamCondition::NotWellFormed
+    );
+    for overlong in [
+        &b"<message>\xe0\x80\xaf</message>"[..],
+        b"<message>\xf0\x80\x80\xaf</message>",
+        b"<message>\xed\xa0\x80</message>",
+    ] {
+        assert_eq!(after_open(overlong), Some(StreamCondition::NotWellFormed));
+    }
     assert_eq!(
         read(b"<?xml version='1.0' encoding='UTF-7'?>").1.unwrap().condition,
         StreamCondition::UnsupportedEncoding
@@ -265,7 +354,7 @@ fn b_012_headers() {
 }
 
 #[test]
-fn b_014_a_flood_of_whitespace_costs_nothing() {
+fn b_014_a_flood_of_whitespace_is_held_nowhere() {
     let mut parser = Parser::new(ns::SERVER, Limits::BEFORE_AUTH);
     let mut open = OPEN.as_bytes();
     assert!(matches!(parser.next(&mut open), Ok(Some(StreamEvent::Header(_)))));
@@ -274,6 +363,7 @@ fn b_014_a_flood_of_whitespace_costs_nothing() {
         assert_eq!(parser.next(&mut &blanks[..]), Ok(None));
     }
     assert_eq!(parser.spent, 0);
+    assert_eq!((parser.take_blanks(), parser.take_blanks()), (4096 * 1000, 0));
     assert!(matches!(
         parser.next(&mut &b"<message/>"[..]),
         Ok(Some(StreamEvent::Element(_)))

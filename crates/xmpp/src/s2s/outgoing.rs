@@ -1,5 +1,6 @@
 //! The end that opens a stream and sends.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -7,10 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use minidom::Element;
 
 use super::{
-    AUTH_DEADLINE, EncodedStanza, Event, KEEPALIVE, MAX_STANZA, Machine, Output, Outputs, Over, PeerCertificate, fault,
+    AUTH_DEADLINE, Content, EncodedStanza, End, Event, KEEPALIVE, MAX_STANZA, Output, Over, PeerCertificate, Phase,
+    Talk, fault,
 };
+use crate::dialback::Dialback;
 use crate::element::{EncodeError, element};
-use crate::parser::{Parser, StreamEvent};
+use crate::parser::StreamEvent;
 use crate::stream::{Limits, StreamCondition, StreamError, StreamHeader, write_header};
 use crate::{Domain, ns};
 
@@ -19,13 +22,28 @@ pub struct Outgoing {
     local: Domain,
     peer: Domain,
     state: State,
-    parser: Parser,
-    outputs: Outputs,
+    talk: Talk,
+    dialback: Arc<Dialback>,
+    /// What the stream is opened to ask; `None`: it is opened to send stanzas.
+    question: Option<Question>,
+    /// The peer's id for the present stream.
+    stream_id: Option<String>,
+    /// The peer says, on the present stream, that it knows dialback, and our policy lets it.
+    may_dial_back: bool,
     started: Instant,
     last_write: Instant,
     auth_deadline: Duration,
     /// Longest stanza that the peer takes, as far as it said (XEP-0478).
     max_stanza: usize,
+}
+
+/// What the server of a domain is asked: whether it gave out this key for its stream with this id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The id of the stream to us.
+    pub id: String,
+    /// The key that was given to us.
+    pub key: String,
 }
 
 /// What is waited for.
@@ -40,27 +58,60 @@ enum State {
     Success,
     Header,
     Features,
+    /// What the peer makes of our dialback key.
+    Verdict,
+    /// What the peer says of somebody else's.
+    Answer,
     Ready,
     Over,
 }
 
 impl Outgoing {
-    /// Opens a stream from a domain of ours to a peer over a connection that was just made.
+    /// Opens a stream from a domain of ours to a peer over a connection that was just made; TLS is agreed on first.
     #[must_use]
     pub fn new(now: Instant, local: Domain, peer: Domain) -> Self {
-        let mut machine = Self {
+        let mut machine = Self::unopened(now, local, peer);
+        machine.open(State::PlainHeader);
+        machine
+    }
+
+    /// The same over a connection that begins with TLS (XEP-0368).
+    #[must_use]
+    pub fn direct_tls(now: Instant, local: Domain, peer: Domain) -> Self {
+        let mut machine = Self::unopened(now, local, peer);
+        machine.start_tls(true);
+        machine
+    }
+
+    fn unopened(now: Instant, local: Domain, peer: Domain) -> Self {
+        Self {
             local,
             peer,
             state: State::PlainHeader,
-            parser: Parser::new(ns::SERVER, Limits::BEFORE_AUTH),
-            outputs: Outputs::default(),
+            talk: Talk::new(now, Limits::BEFORE_AUTH),
+            dialback: Arc::default(),
+            question: None,
+            stream_id: None,
+            may_dial_back: false,
             started: now,
             last_write: now,
             auth_deadline: AUTH_DEADLINE,
             max_stanza: MAX_STANZA,
-        };
-        machine.open(State::PlainHeader);
-        machine
+        }
+    }
+
+    /// The same with a policy for dialback.
+    #[must_use]
+    pub fn with_dialback(mut self, dialback: Arc<Dialback>) -> Self {
+        self.dialback = dialback;
+        self
+    }
+
+    /// The same, but opened to ask, not to send: it ends with [`Event::Answer`] if there is one.
+    #[must_use]
+    pub fn asking(mut self, question: Question) -> Self {
+        self.question = Some(question);
+        self
     }
 
     /// The same with another time to authenticate than [`AUTH_DEADLINE`].
@@ -85,7 +136,7 @@ impl Outgoing {
         if stanza.size() > self.max_stanza {
             return Err(EncodeError::Size(stanza.size()));
         }
-        self.outputs.buffer().extend_from_slice(&stanza.0);
+        self.talk.outputs.buffer().extend_from_slice(&stanza.0);
         self.last_write = now;
         Ok(())
     }
@@ -97,36 +148,29 @@ impl Outgoing {
         } else {
             Limits::BEFORE_AUTH
         };
-        self.parser = Parser::new(ns::SERVER, limits);
+        self.talk.restart(limits);
+        self.stream_id = None;
+        self.may_dial_back = false;
         self.state = state;
-        write_header(&self.local, Some(&self.peer), None, self.outputs.buffer());
+        write_header(&self.local, Some(&self.peer), None, self.talk.outputs.buffer());
     }
 
-    fn end(&mut self, over: Over) {
-        let footer = self.state != State::Handshake;
-        self.state = State::Over;
-        self.outputs.end(over, footer);
+    fn start_tls(&mut self, direct: bool) {
+        self.state = State::Handshake;
+        let local = Some(self.local.clone());
+        self.talk.outputs.queue.push_back(Output::StartTls { local, direct });
     }
 
     fn fault(&mut self, condition: StreamCondition, text: &str) {
         self.end(Over::Fault(fault(condition, text)));
     }
 
-    fn event(&mut self, now: Instant, event: StreamEvent) {
-        match event {
-            StreamEvent::Header(header) => self.header(&header),
-            StreamEvent::Element(error) if error.is("error", ns::STREAM) => {
-                self.end(Over::PeerError(StreamError::parse(&error)));
-            }
-            StreamEvent::Element(element) => self.element(now, &element),
-            StreamEvent::End => self.end(Over::ByPeer),
-        }
-    }
-
     fn header(&mut self, header: &StreamHeader) {
         if header.version.is_none_or(|(major, _)| major < 1) {
             return self.fault(StreamCondition::UnsupportedVersion, "a server of version 1.0 is needed");
         }
+        self.stream_id = header.id.clone();
+        self.may_dial_back = header.dialback;
         self.state = match self.state {
             State::PlainHeader => State::PlainFeatures,
             State::TlsHeader => State::TlsFeatures,
@@ -138,15 +182,18 @@ impl Outgoing {
     fn element(&mut self, now: Instant, element: &Element) {
         match self.state {
             State::PlainFeatures if element.is("features", ns::STREAM) => self.plain_features(element),
-            State::Proceed if element.is("proceed", ns::TLS) => {
-                self.state = State::Handshake;
-                self.outputs.queue.push_back(Output::StartTls(self.local.clone()));
-            }
+            State::Proceed if element.is("proceed", ns::TLS) => self.start_tls(false),
             State::Proceed if element.is("failure", ns::TLS) => self.end(Over::TlsRequired),
             State::TlsFeatures if element.is("features", ns::STREAM) => self.tls_features(element),
             State::Success if element.is("success", ns::SASL) => self.open(State::Header),
             State::Success if element.is("challenge", ns::SASL) => self.respond(),
+            State::Success if element.is("failure", ns::SASL) && self.may_dial_back => self.prove(),
             State::Success if element.is("failure", ns::SASL) => self.end(Over::NotAuthorized(sasl_reason(element))),
+            State::Verdict if element.is("result", ns::DIALBACK) => self.verdict(now, element),
+            State::Answer if element.is("verify", ns::DIALBACK) => self.answer(element),
+            _ if element.has_ns(ns::DIALBACK) => {
+                self.fault(StreamCondition::PolicyViolation, "a verdict that was not asked for");
+            }
             State::Features if element.is("features", ns::STREAM) => self.ready(now, element),
             // A peer that sends stanzas the wrong way, or words that we did not ask for, is not listened to.
             State::Ready => {}
@@ -158,7 +205,7 @@ impl Outgoing {
         if !features.has_child("starttls", ns::TLS) {
             return self.end(Over::TlsRequired);
         }
-        self.outputs.element(&element("starttls", ns::TLS).done());
+        self.talk.outputs.element(&element("starttls", ns::TLS).done());
         self.state = State::Proceed;
     }
 
@@ -168,19 +215,27 @@ impl Outgoing {
             list.children()
                 .any(|one| one.is("mechanism", ns::SASL) && one.text() == "EXTERNAL")
         });
+        self.may_dial_back |= features.has_child("dialback", ns::DIALBACK_FEATURE);
+        self.may_dial_back &= self.dialback.allows(&self.peer) && self.stream_id.is_some();
+        if let Some(question) = self.question.take() {
+            return self.ask(question);
+        }
         if !external {
-            return self.end(Over::ExternalNotOffered);
+            return match self.may_dial_back {
+                true => self.prove(),
+                false => self.end(Over::ExternalNotOffered),
+            };
         }
         let auth = element("auth", ns::SASL)
             .attr("mechanism", "EXTERNAL")
             .text(self.authzid());
-        self.outputs.element(&auth.done());
+        self.talk.outputs.element(&auth.done());
         self.state = State::Success;
     }
 
     fn respond(&mut self) {
         let response = element("response", ns::SASL).text(self.authzid());
-        self.outputs.element(&response.done());
+        self.talk.outputs.element(&response.done());
     }
 
     /// Who we want to be taken for (XEP-0178 §3 item 9).
@@ -188,11 +243,65 @@ impl Outgoing {
         STANDARD.encode(self.local.as_str())
     }
 
+    /// Proves who we are by a key that the peer asks our own server about (XEP-0220 §2.1.1).
+    fn prove(&mut self) {
+        let id = self.stream_id.as_deref().expect("without an id dialback is not begun");
+        let key = self.dialback.key(&self.peer, &self.local, id);
+        let attrs = [("from", self.local.as_str()), ("to", self.peer.as_str())];
+        self.talk.outputs.dialback("result", &attrs, Content::Key(&key));
+        self.state = State::Verdict;
+    }
+
+    fn verdict(&mut self, now: Instant, result: &Element) {
+        if !self.is_between_us(result) {
+            return self.fault(StreamCondition::InvalidFrom, "a verdict about somebody else");
+        }
+        match result.attr("type") {
+            Some("valid") => self.stanzas_can_go(now),
+            Some(other) => self.end(Over::DialbackRefused(refusal(other, result))),
+            None => self.fault(StreamCondition::PolicyViolation, "stanzas go one way on this stream"),
+        }
+    }
+
+    fn ask(&mut self, question: Question) {
+        let attrs = [
+            ("from", self.local.as_str()),
+            ("to", self.peer.as_str()),
+            ("id", &question.id),
+        ];
+        self.talk
+            .outputs
+            .dialback("verify", &attrs, Content::Key(&question.key));
+        self.question = Some(question);
+        self.state = State::Answer;
+    }
+
+    fn answer(&mut self, verify: &Element) {
+        let asked = self.question.as_ref().map(|question| question.id.as_str());
+        if !self.is_between_us(verify) || verify.attr("id") != asked {
+            return self.fault(StreamCondition::InvalidFrom, "an answer to another question");
+        }
+        let is_valid = verify.attr("type") == Some("valid");
+        self.talk.outputs.event(Event::Answer(is_valid));
+        self.end(Over::ByUs);
+    }
+
+    /// Whether a word of dialback comes from the peer and is for us.
+    fn is_between_us(&self, word: &Element) -> bool {
+        let names =
+            |attr: &str, domain: &Domain| word.attr(attr).and_then(|text| text.parse().ok()).as_ref() == Some(domain);
+        names("from", &self.peer) && names("to", &self.local)
+    }
+
     fn ready(&mut self, now: Instant, features: &Element) {
         self.read_limits(features);
+        self.stanzas_can_go(now);
+    }
+
+    fn stanzas_can_go(&mut self, now: Instant) {
         self.state = State::Ready;
         self.last_write = now;
-        self.outputs.event(Event::Ready);
+        self.talk.outputs.event(Event::Ready);
     }
 
     fn read_limits(&mut self, features: &Element) {
@@ -212,64 +321,70 @@ fn sasl_reason(failure: &Element) -> String {
     reason.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
-impl Machine for Outgoing {
-    fn handle_bytes(&mut self, now: Instant, mut bytes: &[u8]) {
-        while self.state != State::Over {
-            // Nothing may come between <proceed/> and the handshake: it would be taken for what came after it.
-            if self.state == State::Handshake {
-                if !bytes.is_empty() {
-                    self.outputs.queue.clear();
-                    self.fault(StreamCondition::PolicyViolation, "bytes between proceed and TLS");
-                }
-                return;
-            }
-            match self.parser.next(&mut bytes) {
-                Ok(Some(event)) => self.event(now, event),
-                Ok(None) => return,
-                Err(error) => self.end(Over::Fault(error)),
-            }
+/// Why a dialback key was not accepted, in the peer's words.
+fn refusal(kind: &str, result: &Element) -> String {
+    let mut errors = result.children().filter(|child| child.name() == "error");
+    let condition = errors
+        .find_map(|error| error.children().next())
+        .map_or(kind, |condition| condition.name());
+    condition.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+impl End for Outgoing {
+    fn talk(&mut self) -> &mut Talk {
+        &mut self.talk
+    }
+
+    fn phase(&self) -> Phase {
+        match self.state {
+            State::Handshake => Phase::Handshake,
+            State::Over => Phase::Over,
+            _ => Phase::Talking,
         }
     }
 
-    fn handle_tls(&mut self, _now: Instant, _certificate: Option<Box<dyn PeerCertificate>>) {
-        assert_eq!(
-            self.state,
-            State::Handshake,
-            "the handshake is done when it was asked for"
-        );
-        self.open(State::TlsHeader);
-    }
-
-    fn handle_eof(&mut self, _now: Instant) {
-        self.end(Over::Lost);
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        match self.deadline() {
-            Some(deadline) if deadline <= now => {}
-            _ => return,
+    fn event(&mut self, now: Instant, event: StreamEvent) {
+        match event {
+            StreamEvent::Header(header) => self.header(&header),
+            StreamEvent::Element(error) if error.is("error", ns::STREAM) => {
+                self.end(Over::PeerError(StreamError::parse(&error)));
+            }
+            StreamEvent::Element(element) => self.element(now, &element),
+            StreamEvent::End => self.end(Over::ByPeer),
         }
+    }
+
+    fn tls(&mut self, _now: Instant, certificate: Option<Box<dyn PeerCertificate>>) {
+        let checked = match certificate {
+            Some(certificate) => certificate.check(&self.peer),
+            None => Err("it showed none".to_owned()),
+        };
+        match checked {
+            Err(reason) if !self.dialback.allows(&self.peer) => self.end(Over::Untrusted(reason)),
+            _ => self.open(State::TlsHeader),
+        }
+    }
+
+    fn time(&mut self, now: Instant) {
         if self.is_ready() {
-            self.outputs.buffer().push(b' ');
+            self.talk.outputs.buffer().push(b' ');
             self.last_write = now;
         } else {
             self.end(Over::TimedOut);
         }
     }
 
-    fn close(&mut self, _now: Instant) {
-        self.end(Over::ByUs);
-    }
-
-    fn poll(&mut self) -> Option<Output> {
-        self.outputs.queue.pop_front()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
+    fn due(&self) -> Option<Instant> {
         match self.state {
             State::Over => None,
             State::Ready => Some(self.last_write + KEEPALIVE),
             _ => Some(self.started + self.auth_deadline),
         }
+    }
+
+    fn end(&mut self, over: Over) {
+        let footer = self.state != State::Handshake;
+        self.state = State::Over;
+        self.talk.outputs.end(over, footer);
     }
 }

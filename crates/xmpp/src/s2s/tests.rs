@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::Jid;
+use crate::dialback::{Dialback, Policy};
+
+mod dialback;
 
 fn domain(text: &str) -> Domain {
     text.parse().unwrap()
@@ -53,7 +56,7 @@ fn drain(machine: &mut dyn Machine) -> Asked {
                 assert!(!asked.tls, "nothing is written in clear after TLS was asked for");
                 asked.written.push_str(&String::from_utf8(bytes).unwrap());
             }
-            Output::StartTls(_) => asked.tls = true,
+            Output::StartTls { .. } => asked.tls = true,
             Output::Event(event) => asked.events.push(event),
             Output::Close => asked.closed = true,
         }
@@ -103,7 +106,8 @@ impl Pair {
                 assert!(drain(&mut self.out).tls, "both ends start TLS");
                 self.inc
                     .handle_tls(self.now, Some(Box::new(Certificate(names.to_vec()))));
-                self.out.handle_tls(self.now, None);
+                self.out
+                    .handle_tls(self.now, Some(Box::new(Certificate(vec!["b.lab"]))));
             } else if asked_out.written.is_empty() && asked_in.written.is_empty() {
                 break;
             }
@@ -139,7 +143,7 @@ fn two_servers_establish_a_stream_and_a_stanza_crosses_it() {
             }]
         );
         pair.send("wave@a.lab/x", "b2.lab");
-        let Some(Event::Stanza { local, element }) = pair.in_events.last() else {
+        let Some(Event::Stanza { local, element, .. }) = pair.in_events.last() else {
             panic!("{:?}", pair.in_events)
         };
         assert_eq!((local, element.attr("id")), (&domain("b2.lab"), Some("1")));
@@ -225,10 +229,14 @@ const HEADER: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://
 
 impl ByHand {
     fn new() -> Self {
+        Self::with_entropy([1; 32])
+    }
+
+    fn with_entropy(entropy: [u8; 32]) -> Self {
         let now = Instant::now();
         Self {
             now,
-            machine: Incoming::new(now, ours(), [1; 32]),
+            machine: Incoming::new(now, ours(), entropy),
         }
     }
 
@@ -238,7 +246,12 @@ impl ByHand {
     }
 
     fn in_tls(certificate: Option<&'static str>) -> Self {
+        Self::with_policy(Policy::Never, certificate)
+    }
+
+    fn with_policy(policy: Policy, certificate: Option<&'static str>) -> Self {
         let mut peer = Self::new();
+        peer.machine = peer.machine.with_dialback(Arc::new(Dialback::new(b"b", policy)));
         peer.say(HEADER);
         assert!(peer.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").tls);
         let certificate = certificate.map(|name| Box::new(Certificate(vec![name])) as Box<dyn PeerCertificate>);
@@ -306,6 +319,119 @@ fn b_013_stanzas_before_authentication_close_the_stream() {
     assert_eq!(asked.events, [Event::Over(Over::ByPeer)]);
 }
 
+/// What a peer says from its first byte on, without what comes before and inside TLS.
+fn words_of_a_session() -> Vec<(&'static str, String)> {
+    let long = format!(
+        "<message from='a.lab' to='b.lab' id='1'><body>{}</body><x:y xmlns:x='urn:x' x:z='\u{e9}\u{1F600}&amp;'/></message>",
+        "Hello &lt;world&gt; <![CDATA[<b>]]> \u{e9}\u{1F600} ".repeat(40)
+    );
+    vec![
+        ("plain", HEADER.to_owned()),
+        (
+            "plain",
+            "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>".to_owned(),
+        ),
+        ("tls", HEADER.to_owned()),
+        (
+            "tls",
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>".to_owned(),
+        ),
+        (
+            "tls",
+            format!(
+                "{HEADER} {long}\n<iq from='a.lab' to='b2.lab' id='2' type='get'><ping xmlns='urn:xmpp:ping'/></iq>"
+            ),
+        ),
+        (
+            "tls",
+            "<message from='a.lab' to='b.lab'><body>bye</body></message></stream:stream>".to_owned(),
+        ),
+    ]
+}
+
+/// What a machine makes of a session whose words are cut as `cut` says.
+fn hear_session(mut cut: impl FnMut(usize, &[u8]) -> Vec<Vec<u8>>) -> (String, Vec<Event>) {
+    let mut peer = ByHand::new();
+    let (mut written, mut events, mut at) = (String::new(), Vec::new(), 0);
+    for (_, words) in words_of_a_session() {
+        for piece in cut(at, words.as_bytes()) {
+            peer.machine.handle_bytes(peer.now, &piece);
+            let asked = drain(&mut peer.machine);
+            written.push_str(&asked.written);
+            events.extend(asked.events);
+            if asked.tls {
+                peer.machine
+                    .handle_tls(peer.now, Some(Box::new(Certificate(vec!["a.lab"]))));
+            }
+        }
+        at += words.len();
+    }
+    (written, events)
+}
+
+#[test]
+fn b_010_every_split_of_a_session_and_single_bytes_give_the_same_session() {
+    let whole = hear_session(|_, words| vec![words.to_vec()]);
+    assert_eq!(whole.1.len(), 5, "{:?}", whole.1);
+    assert_eq!(whole.1.last(), Some(&Event::Over(Over::ByPeer)));
+    let length: usize = words_of_a_session().iter().map(|(_, words)| words.len()).sum();
+    assert!(length >= 2048, "{length}");
+    for split in 0..=length {
+        let heard = hear_session(|at, words| match split.checked_sub(at) {
+            Some(inside) if inside <= words.len() => vec![words[..inside].to_vec(), words[inside..].to_vec()],
+            _ => vec![words.to_vec()],
+        });
+        assert_eq!(heard, whole, "split at {split}");
+    }
+    let heard = hear_session(|_, words| words.iter().map(|byte| vec![*byte]).collect());
+    assert_eq!(heard, whole, "byte by byte");
+}
+
+#[test]
+fn b_014_a_flood_of_blanks_is_cut_off_and_wins_no_time() {
+    for after_auth in [false, true] {
+        let mut peer = ByHand::new();
+        peer.say(HEADER);
+        if after_auth {
+            peer = ByHand::in_tls(Some("a.lab"));
+            peer.say(HEADER);
+            peer.say("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>");
+            peer.say(HEADER);
+        }
+        let deadline = peer.machine.deadline();
+        let mut sent = 0;
+        // Up to 1 GB, if it were let in.
+        for _ in 0..(1 << 30) / (64 << 10) {
+            sent += 64 << 10;
+            let asked = peer.say(&" ".repeat(64 << 10));
+            if asked.closed {
+                assert_eq!(fault_condition(&asked), Some(StreamCondition::PolicyViolation));
+                break;
+            }
+            assert_eq!(peer.machine.deadline(), deadline);
+        }
+        assert_eq!(sent, 64 << 10, "the first packet is too much");
+    }
+}
+
+#[test]
+fn b_014_keeping_alive_with_blanks_is_free() {
+    let mut pair = Pair::established(64);
+    for _ in 0..24 * 60 {
+        pair.now += Duration::from_secs(60);
+        pair.inc.handle_bytes(pair.now, b" \n");
+        assert!(!drain(&mut pair.inc).closed);
+    }
+    let mut slow = ByHand::new();
+    slow.say(HEADER);
+    let deadline = slow.machine.deadline();
+    for _ in 0..29 {
+        slow.now += Duration::from_secs(1);
+        assert!(!slow.say(&" ".repeat(200)).closed);
+        assert_eq!(slow.machine.deadline(), deadline, "blanks do not win time");
+    }
+}
+
 #[test]
 fn b_015_talking_does_not_win_time() {
     let mut peer = ByHand::new();
@@ -365,6 +491,52 @@ fn outgoing_hears(text: &str) -> (Outgoing, Asked) {
 const STARTTLS: &str = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>";
 
 #[test]
+fn direct_tls_leaves_out_what_comes_before_tls() {
+    let now = Instant::now();
+    let mut out = Outgoing::direct_tls(now, domain("a.lab"), domain("b.lab"));
+    let mut inc = Incoming::new(now, ours(), [3; 32]).direct_tls();
+    assert_eq!(
+        out.poll(),
+        Some(Output::StartTls {
+            local: Some(domain("a.lab")),
+            direct: true
+        })
+    );
+    assert_eq!(
+        inc.poll(),
+        Some(Output::StartTls {
+            local: None,
+            direct: true
+        })
+    );
+    out.handle_tls(now, Some(Box::new(Certificate(vec!["b.lab"]))));
+    inc.handle_tls(now, Some(Box::new(Certificate(vec!["a.lab"]))));
+    for _ in 0..8 {
+        inc.handle_bytes(now, drain(&mut out).written.as_bytes());
+        out.handle_bytes(now, drain(&mut inc).written.as_bytes());
+    }
+    assert!(out.is_ready());
+}
+
+#[test]
+fn a_server_whose_certificate_is_not_good_for_its_domain_is_left() {
+    for certificate in [Some("c.lab"), None] {
+        let now = Instant::now();
+        let mut out = Outgoing::direct_tls(now, domain("a.lab"), domain("b.lab"));
+        drain(&mut out);
+        let certificate = certificate.map(|name| Box::new(Certificate(vec![name])) as Box<dyn PeerCertificate>);
+        out.handle_tls(now, certificate);
+        let asked = drain(&mut out);
+        assert!(matches!(asked.over(), Some(Over::Untrusted(_))));
+        assert_eq!(
+            (asked.written.as_str(), asked.closed),
+            ("", true),
+            "not a word is said to it"
+        );
+    }
+}
+
+#[test]
 fn b_021_without_tls_there_is_no_federation() {
     let external = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism>\
                     </mechanisms></stream:features>";
@@ -394,9 +566,27 @@ fn b_023_bytes_after_proceed_end_the_attempt() {
 }
 
 #[test]
-fn b_029_without_a_certificate_there_is_no_way_in() {
+fn b_029_without_a_certificate_dialback_is_offered_if_the_policy_allows_it() {
     let asked = ByHand::in_tls(None).say(HEADER);
     assert_eq!(fault_condition(&asked), Some(StreamCondition::NotAuthorized));
+    for (policy, offered) in [
+        (Policy::Never, false),
+        (Policy::With(BTreeSet::from([domain("c.lab")])), false),
+        (Policy::With(BTreeSet::from([domain("a.lab")])), true),
+        (Policy::Always, true),
+    ] {
+        for certificate in [None, Some("c.lab")] {
+            let mut peer = ByHand::with_policy(policy.clone(), certificate);
+            let asked = peer.say(HEADER);
+            assert_eq!(
+                asked.written.contains("urn:xmpp:features:dialback"),
+                offered,
+                "{policy:?}"
+            );
+            assert_eq!(asked.closed, !offered);
+            assert!(!asked.written.contains("EXTERNAL"));
+        }
+    }
 }
 
 #[test]
