@@ -32,6 +32,8 @@ pub struct Parser {
     wire_ns: &'static str,
     /// Bytes since the last event.
     spent: usize,
+    /// The last byte was a carriage return, given on as the end of a line.
+    after_return: bool,
     /// Blanks between stanzas that nobody has asked for yet.
     blanks: usize,
     /// Elements since the last event.
@@ -73,6 +75,7 @@ impl Parser {
             limits,
             wire_ns,
             spent: 0,
+            after_return: false,
             blanks: 0,
             elements: 0,
             head: None,
@@ -118,11 +121,10 @@ impl Parser {
                 self.skip_whitespace(input)?;
             }
             let allowed = (self.limits.bytes + 1).saturating_sub(self.spent);
-            let (mut now, later) = input.split_at(allowed.min(input.len()));
-            let before = now.len();
-            let parsed = self.raw.parse(&mut now, false);
-            self.spent += before - now.len();
-            *input = &input[input.len() - later.len() - now.len()..];
+            let within = &input[..allowed.min(input.len())];
+            let (parsed, read) = self.parse(within);
+            self.spent += read;
+            *input = &input[read..];
             let event = match parsed {
                 Ok(Some(event)) => Some(event),
                 Ok(None) => None,
@@ -137,6 +139,33 @@ impl Parser {
                 self.spent = 0;
                 self.elements = 0;
                 return Ok(Some(event));
+            }
+        }
+    }
+
+    /// Gives the parser below some of these bytes, with the ends of lines made one kind (XML 1.0 §2.11), which it does
+    /// itself everywhere but in CDATA. Also says how many bytes were taken.
+    fn parse(&mut self, bytes: &[u8]) -> (Result<Option<RawEvent>, EndOrError>, usize) {
+        let mut read = 0;
+        loop {
+            if self.after_return
+                && let Some(next) = bytes.get(read)
+            {
+                self.after_return = false;
+                read += usize::from(*next == b'\n');
+            }
+            let rest = &bytes[read..];
+            let until = rest.iter().position(|byte| *byte == b'\r').unwrap_or(rest.len());
+            let is_return = until == 0 && !rest.is_empty();
+            let mut left = if is_return { b"\n" } else { &rest[..until] };
+            let given = left.len();
+            let parsed = self.raw.parse(&mut left, false);
+            let taken = given - left.len();
+            read += taken;
+            self.after_return = is_return && taken == 1;
+            let is_hungry = matches!(parsed, Ok(None) | Err(EndOrError::NeedMoreData));
+            if !is_hungry || taken < given || read == bytes.len() {
+                return (parsed, read);
             }
         }
     }

@@ -385,6 +385,19 @@ fn b_018_cdata_is_text_like_any_other() {
 }
 
 #[test]
+fn ends_of_lines_are_of_one_kind_in_cdata_too() {
+    let text = "<message><body>a\r\nb\rc<![CDATA[d\r\n\re]]>&#13;\r</body></message>";
+    let (events, _) = read(format!("{OPEN}{text}").as_bytes());
+    let Some(StreamEvent::Element(message)) = events.last() else {
+        panic!("{events:?}")
+    };
+    let body = message.get_child("body", ns::CLIENT).unwrap();
+    assert_eq!(body.text(), "a\nb\ncd\n\ne\r\n");
+    let many = format!("<message><body>{}</body></message>", "\r".repeat(60_000));
+    assert_eq!(fault(&many), None);
+}
+
+#[test]
 fn b_019_prefixed_stanzas_are_equal_and_those_of_clients_refused() {
     let (events, _) = read(format!("{OPEN}<x:message xmlns:x='jabber:server'/>").as_bytes());
     assert!(matches!(&events[1], StreamEvent::Element(message) if message.is("message", ns::CLIENT)));
