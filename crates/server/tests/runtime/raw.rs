@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use billow_federation::discovery;
 use billow_model::{Domain, WaveletName};
-use billow_net::{LocalDomain, Net, NetConfig, NetEvent, NetHandle, NetLimits, ResolverChoice, TlsRoots};
+use billow_net::{DialbackPolicy, LocalDomain, Net, NetConfig, NetEvent, NetHandle, ResolverChoice, TlsRoots};
 use billow_server::config::{Config, FederationConfig};
 use billow_server::federation::Running;
 use billow_server::metrics::Metrics;
@@ -212,10 +212,11 @@ impl Lab {
             roots: TlsRoots {
                 system: false,
                 extra_pem: ca.certificate_pem().unwrap(),
+                ..TlsRoots::default()
             },
             resolver: ResolverChoice::Servers(vec![dns.address()]),
             allow_private_addresses: true,
-            limits: NetLimits::default(),
+            ..NetConfig::default()
         };
         let (net, events) = Net::start(net).await.unwrap();
         let zone = PEERS.iter().fold(Zone::new(), |zone, domain| {
@@ -349,6 +350,8 @@ fn config(dir: &Path, ca: &Ca, dns: &DnsServer) -> Config {
             ],
             nameservers: vec![dns.address()],
             allow_private_addresses: true,
+            allowed_networks: Vec::new(),
+            dialback: DialbackPolicy::Never,
             retry_cap: Duration::from_secs(2),
         }),
         ..Config::default()
