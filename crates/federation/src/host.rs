@@ -20,8 +20,9 @@ use bytes::Bytes;
 
 use crate::discovery::{Service, Software};
 use crate::ids::Ids;
+use crate::legacy;
 use crate::stanza::update;
-use lane::{Lane, Trouble};
+use lane::{Lane, Notice, Trouble};
 
 /// How long a receipt is waited for before the update counts as lost.
 pub const RECEIPT_MS: i64 = 30_000;
@@ -37,6 +38,8 @@ pub const MAX_BYTES: usize = 150 * 1024;
 const RETRY_MS: i64 = 15_000;
 /// The longest such pause.
 const RETRY_MAX_MS: i64 = 10 * 60_000;
+/// How often a reference server is told what is committed.
+const NOTICE_TRIES: u32 = 3;
 /// The first pause after a refusal.
 const REFUSED_MS: i64 = 10 * 60_000;
 /// The longest pause after a refusal.
@@ -313,7 +316,7 @@ impl Host {
                 self.service = None;
                 self.unreachable(now, reason, retry_at);
             }
-            Input::Receipt { from, id } => self.receipt(&from, &id),
+            Input::Receipt { from, id } => self.receipt(now, &from, &id),
             Input::Bounced { from, id, error } => self.bounced(now, &from, &id, &error),
             Input::Unreachable { reason, retry_at } => self.unreachable(now, reason, retry_at),
             Input::Reachable => self.reachable(now),
@@ -448,6 +451,14 @@ impl Host {
         if last.resulting.version <= from {
             return;
         }
+        let tellable = match service.software {
+            Software::Billow { .. } => deltas.len(),
+            Software::Legacy => legacy::tellable(deltas.iter().map(|delta| &delta.applied)),
+        };
+        let deltas = &deltas[..tellable];
+        let Some(last) = deltas.last() else {
+            return self.trouble(now, wavelet, legacy::REASON, true);
+        };
         let id = self.ids.fresh();
         let bytes: Vec<Bytes> = deltas.iter().map(|delta| delta.applied.clone()).collect();
         let digest = match service.software {
@@ -469,36 +480,59 @@ impl Host {
         self.touch(wavelet);
     }
 
-    fn receipt(&mut self, from: &Jid, id: &str) {
+    fn receipt(&mut self, now: Timestamp, from: &Jid, id: &str) {
         let Some(service) = self.service.as_ref().filter(|service| service.jid == *from) else {
             return;
         };
         let Some(wavelet) = self.sent.get(id).cloned() else {
             return;
         };
-        let (billow, to) = (service.software.is_billow(), service.jid.clone());
+        let billow = service.software.is_billow();
         self.back();
         let Some(lane) = self.lanes.get_mut(&wavelet) else {
             return;
         };
+        if lane.notice_acknowledged(id) {
+            self.sent.remove(id);
+            self.persist(&wavelet);
+            return self.touch(&wavelet);
+        }
         let (moved, forgotten) = lane.acknowledge(id, billow);
         let committed = (!billow).then(|| lane.committed.take()).flatten();
         self.forget(forgotten);
-        if moved {
-            self.persist(&wavelet);
-        }
-        // The reference stores only what it knows to be committed, and it reads the notice only in a message of its own.
-        if let Some(version) = committed {
-            let update = update::Outgoing {
-                name: &wavelet,
-                deltas: &[],
-                commit: Some(&version),
-                digest: None,
-            };
-            let message = update::message(self.own.clone(), to, self.ids.fresh(), &update);
-            self.outputs.push_back(Output::Send(message.to_element()));
+        match committed {
+            Some(version) => self.notify(now, &wavelet, version, 1),
+            None if moved => self.persist(&wavelet),
+            None => {}
         }
         self.touch(&wavelet);
+    }
+
+    /// Tells a reference server what is committed. It stores nothing else, and reads the notice only in a message of its own; so the
+    /// cursor on our disk stays before what is in the notice until that is acknowledged as well.
+    fn notify(&mut self, now: Timestamp, wavelet: &WaveletName, version: HashedVersion, tries: u32) {
+        let Some((lane, service)) = self.lanes.get_mut(wavelet).zip(self.service.as_ref()) else {
+            return;
+        };
+        let update = update::Outgoing {
+            name: wavelet,
+            deltas: &[],
+            commit: Some(&version),
+            digest: None,
+        };
+        let id = self.ids.fresh();
+        let message = update::message(self.own.clone(), service.jid.clone(), id.clone(), &update);
+        self.outputs.push_back(Output::Send(message.to_element()));
+        self.sent.insert(id.clone(), wavelet.clone());
+        let before = lane.notice.replace(Notice {
+            version,
+            id,
+            by: later(now, RECEIPT_MS),
+            tries,
+        });
+        if let Some(before) = before {
+            self.sent.remove(&before.id);
+        }
     }
 
     fn bounced(&mut self, now: Timestamp, from: &Jid, id: &str, error: &StanzaError) {
@@ -620,8 +654,20 @@ impl Host {
                 let next_try = later(now, pause(&mut self.ids, RETRY_MS, RETRY_MAX_MS, lane.attempts() + 1));
                 lane.hold(now, next_try, "no receipt in 30 seconds", false, false);
             }
-            if lane.retry(now, legacy) {
-                self.persist(&name);
+            let moved = lane.retry(now, legacy);
+            let committed = legacy.then(|| lane.committed.take()).flatten();
+            let late = lane.late_notice(now, self.away.is_some());
+            match (committed, late) {
+                (Some(version), _) => self.notify(now, &name, version, 1),
+                (None, Some(Notice { version, tries, .. })) if tries < NOTICE_TRIES => {
+                    self.notify(now, &name, version, tries + 1);
+                }
+                (None, Some(given_up)) => {
+                    self.sent.remove(&given_up.id);
+                    self.persist(&name);
+                }
+                (None, None) if moved => self.persist(&name),
+                (None, None) => {}
             }
             self.touch(&name);
         }
@@ -684,7 +730,7 @@ impl Host {
 
     fn persist(&mut self, wavelet: &WaveletName) {
         if let Some(lane) = self.lanes.get(wavelet) {
-            let (acknowledged, until) = (lane.acknowledged, lane.until);
+            let (acknowledged, until) = (lane.kept(), lane.until);
             self.outputs.push_back(Output::PersistCursor {
                 wavelet: wavelet.clone(),
                 acknowledged,

@@ -10,6 +10,7 @@ pub mod held;
 pub mod host;
 mod ids;
 pub mod inbound;
+pub mod legacy;
 pub mod ns;
 pub mod remote;
 pub mod stanza;

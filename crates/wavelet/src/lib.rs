@@ -14,6 +14,7 @@
 
 pub mod access;
 mod backoff;
+mod composed;
 pub mod hosted;
 pub mod limits;
 mod log;

@@ -32,6 +32,10 @@ pub(super) struct Lane {
     pub(super) max_bytes: usize,
     /// For a reference server: acknowledged, but not yet told to be committed.
     pub(super) committed: Option<HashedVersion>,
+    /// For a reference server: what it was told to be committed and has not acknowledged.
+    pub(super) notice: Option<Notice>,
+    /// For a reference server: up to where it needs no notice.
+    noticed: Version,
     /// What people were told last.
     pub(super) told: Option<Delivery>,
     /// The first version that has not been sent in this round.
@@ -46,6 +50,14 @@ pub(super) struct Trouble {
     /// Nothing is sent before the next try; else only what has been sent waits.
     gates: bool,
     pub(super) refused: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Notice {
+    pub(super) version: HashedVersion,
+    pub(super) id: String,
+    pub(super) by: Timestamp,
+    pub(super) tries: u32,
 }
 
 #[derive(Debug)]
@@ -72,6 +84,8 @@ impl Lane {
             trouble: None,
             max_bytes: MAX_BYTES,
             committed: None,
+            notice: None,
+            noticed: acknowledged,
             told: None,
             next: acknowledged,
             window: VecDeque::new(),
@@ -194,6 +208,33 @@ impl Lane {
             .map(|sent| sent.to.version)
     }
 
+    /// The cursor that is kept on disk: for a reference server not beyond what it knows to be committed.
+    pub(super) fn kept(&self) -> Version {
+        match &self.notice {
+            Some(_) => self.noticed.min(self.acknowledged),
+            None => self.acknowledged,
+        }
+    }
+
+    /// A receipt came; whether it is that of the notice.
+    pub(super) fn notice_acknowledged(&mut self, id: &str) -> bool {
+        let Some(notice) = self.notice.take_if(|notice| notice.id == id) else {
+            return false;
+        };
+        self.noticed = notice.version.version;
+        true
+    }
+
+    /// Gives the notice if its receipt is late. One to a peer that is away waits on.
+    pub(super) fn late_notice(&mut self, now: Timestamp, away: bool) -> Option<Notice> {
+        let notice = self.notice.as_mut().filter(|notice| notice.by <= now)?;
+        if away {
+            notice.by = Timestamp(now.0.saturating_add(RECEIPT_MS));
+            return None;
+        }
+        self.notice.take()
+    }
+
     /// Stops waiting for receipts that are late; whether there were any.
     pub(super) fn expire(&mut self, now: Timestamp) -> bool {
         let mut any = false;
@@ -270,7 +311,9 @@ impl Lane {
         let receipts = self.window.iter().filter(|sent| sent.waited_for()).map(|sent| sent.by);
         let trouble = self.trouble.as_ref().map(|trouble| trouble.hindrance.next_try);
         // Behind a message or an answer that is waited for, the next try comes when that is settled.
-        receipts.min().or(trouble.filter(|_| self.asked.is_none()))
+        let next = receipts.min().or(trouble.filter(|_| self.asked.is_none()));
+        let notice = self.notice.as_ref().map(|notice| notice.by);
+        next.into_iter().chain(notice).min()
     }
 }
 

@@ -25,9 +25,13 @@ fn jid(text: &str) -> Jid {
 
 /// The history of a wavelet: deltas of one to three operations.
 fn log(name: &WaveletName, deltas: usize) -> Vec<SealedDelta> {
+    log_of(name, (0..deltas).map(|at| vec![WaveletOp::NoOp; 1 + at % 3]).collect())
+}
+
+/// The history of a wavelet: deltas of these operations.
+fn log_of(name: &WaveletName, deltas: Vec<Vec<WaveletOp>>) -> Vec<SealedDelta> {
     let mut head = HashedVersion::zero(name);
-    let delta = |at: usize| {
-        let ops = vec![WaveletOp::NoOp; 1 + at % 3];
+    let delta = |ops: Vec<WaveletOp>| {
         let delta = Delta {
             target: head.clone(),
             author: "alice@initech.lab".parse().unwrap(),
@@ -52,7 +56,7 @@ fn log(name: &WaveletName, deltas: usize) -> Vec<SealedDelta> {
             resulting: head.clone(),
         }
     };
-    (0..deltas).map(delta).collect()
+    deltas.into_iter().map(delta).collect()
 }
 
 fn applied_at(log: &[SealedDelta], at: usize) -> Version {
@@ -350,12 +354,101 @@ fn a_reference_server_gets_one_message_at_a_time_and_a_notice_of_its_own() {
     assert_eq!(next.len(), 2, "the notice of the first, the other nine deltas");
     assert!(String::from(&next[0]).contains("commit-notice") && !String::from(&next[0]).contains("applied-delta"));
     assert_eq!(String::from(&next[1]).matches("<applied-delta").count(), 9);
-    // The receipt of a notice moves nothing.
-    let before = driver.cursors[&name];
+    // What it has acknowledged is on our disk once it knows that it is committed.
+    let [first, last] = [0, 9].map(|at| driver.logs[&name][at].resulting.version);
+    assert_eq!(driver.cursors[&name].0, Version::ZERO);
     assert_eq!(driver.receipt(&next[0]), Vec::new());
-    assert_eq!(driver.cursors[&name], before);
-    assert_eq!(driver.receipt(&next[1]).len(), 1);
+    assert_eq!(driver.cursors[&name].0, first);
+    let notice = driver.receipt(&next[1]);
+    assert_eq!((notice.len(), driver.cursors[&name].0), (1, first));
     assert_eq!(*driver.state(&name), DeliveryState::Delivered);
+    assert_eq!(driver.receipt(&notice[0]), Vec::new());
+    assert_eq!((driver.cursors[&name].0, driver.host.deadline()), (last, None));
+}
+
+#[test]
+fn a_notice_that_is_not_acknowledged_is_sent_again_and_comes_after_a_restart() {
+    let name = wavelet("w+a");
+    let is_notice = |element: &Element| String::from(element).contains("commit-notice");
+    let mut driver = Driver::new(Software::Legacy, vec![(name.clone(), log(&name, 1))]);
+    let sent = driver.sealed(&name, 0);
+    let mut notices = driver.receipt(&sent[0]);
+    for _ in 0..2 {
+        notices.extend(driver.wait());
+    }
+    assert_eq!(notices.iter().filter(|element| is_notice(element)).count(), 3);
+    assert_eq!(driver.cursors[&name].0, Version::ZERO);
+    assert_eq!(
+        driver.wait(),
+        Vec::new(),
+        "then it is given up: the next delta brings another"
+    );
+    assert_eq!(driver.cursors[&name].0, driver.logs[&name][0].resulting.version);
+    assert_eq!(driver.host.deadline(), None);
+
+    // We end before it is acknowledged. The peer has the delta and says nothing to it; the notice comes all the same.
+    let mut driver = Driver::new(Software::Legacy, vec![(name.clone(), log(&name, 1))]);
+    let mut sent = driver.tell(Input::Resume {
+        wavelet: name.clone(),
+        acknowledged: Version::ZERO,
+        until: None,
+        sealed: driver.logs[&name][0].resulting.version,
+    });
+    while !sent.last().is_some_and(is_notice) {
+        sent.extend(driver.wait());
+        assert!(sent.len() < 10, "it goes on and on");
+    }
+    assert_eq!(driver.receipt(sent.last().unwrap()), Vec::new());
+    assert_eq!(driver.cursors[&name].0, driver.logs[&name][0].resulting.version);
+    assert_eq!(driver.host.deadline(), None);
+}
+
+#[test]
+fn a_reference_server_is_told_nothing_that_it_cannot_take() {
+    let name = wavelet("w+a");
+    let type_text = |text: &str| {
+        let op = billow_model::DocOp::new(vec![billow_model::Component::Characters(text.to_owned())]).unwrap();
+        let id = billow_model::DocumentId::new("notes").unwrap();
+        vec![WaveletOp::MutateDocument { id, op }]
+    };
+    let history = log_of(
+        &name,
+        vec![
+            type_text("plain"),
+            type_text("\u{fffd} and ש"),
+            type_text("smile 😀"),
+            type_text("after"),
+        ],
+    );
+    let mut driver = Driver::new(Software::Legacy, vec![(name.clone(), history.clone())]);
+    let sent: Vec<Element> = (0..4).flat_map(|at| driver.sealed(&name, at)).collect();
+    let mut next = driver.receipt(&sent[0]);
+    assert_eq!(
+        String::from(&next[1]).matches("<applied-delta").count(),
+        1,
+        "up to before the one with the smile"
+    );
+    next.extend(driver.receipt(&next[1].clone()));
+    let DeliveryState::Refused(hindrance) = driver.state(&name) else {
+        panic!("{:?}", driver.state(&name))
+    };
+    assert_eq!(hindrance.reason, legacy::REASON);
+    for _ in 0..10 {
+        next.extend(driver.wait());
+    }
+    assert!(
+        !next
+            .iter()
+            .any(|element| String::from(element).contains("applied-delta") && element != &next[1])
+    );
+    // A Billow server takes it.
+    let mut driver = Driver::new(BILLOW, vec![(name.clone(), history)]);
+    let sent: Vec<Element> = (0..4).flat_map(|at| driver.sealed(&name, at)).collect();
+    let deltas: usize = sent
+        .iter()
+        .map(|element| String::from(element).matches("<applied-delta").count())
+        .sum();
+    assert_eq!(deltas, 4);
 }
 
 #[test]
@@ -370,7 +463,10 @@ fn a_missing_receipt_does_not_block_what_is_newer() {
         );
         let newer = driver.sealed(&name, 1);
         assert_eq!(newer.len(), 1);
-        driver.receipt(&newer[0]);
+        // To a reference server a notice of what is committed follows.
+        for notice in driver.receipt(&newer[0]) {
+            driver.receipt(&notice);
+        }
         assert_eq!(
             driver.cursors[&name].0, driver.logs[&name][1].resulting.version,
             "{software:?}"
@@ -397,12 +493,16 @@ fn a_late_receipt_counts() {
 fn a_reference_server_that_never_acknowledges_is_left_alone_after_a_few_tries() {
     let name = wavelet("w+a");
     let mut driver = Driver::new(Software::Legacy, vec![(name.clone(), log(&name, 2))]);
-    let mut tries = driver.sealed(&name, 0).len();
+    let mut tries = driver.sealed(&name, 0);
     while driver.host.deadline().is_some() {
-        tries += driver.wait().len();
-        assert!(tries < 10, "it goes on and on");
+        tries.extend(driver.wait());
+        assert!(tries.len() < 10, "it goes on and on");
     }
-    assert_eq!(tries, 3);
+    let notices = tries
+        .iter()
+        .filter(|element| String::from(*element).contains("commit-notice"))
+        .count();
+    assert_eq!((tries.len() - notices, notices), (3, 3));
     assert_eq!(*driver.state(&name), DeliveryState::Delivered);
 }
 

@@ -37,15 +37,13 @@ pub fn parse_request(pubsub: &Element) -> Result<HistoryRequest, FederationError
     }
     let limit = request
         .attr("response-length-limit")
-        .map(|text| read::number::<u64>(text, "response length limit"))
+        .map(|text| read::number::<i64>(text, "response length limit"))
         .transpose()?;
-    // A limit of 0 is none.
-    Ok(HistoryRequest {
-        name,
-        from,
-        to,
-        limit: limit.filter(|limit| *limit > 0),
-    })
+    // One of 0 or less is none: the reference counts so.
+    let limit = limit
+        .and_then(|limit| u64::try_from(limit).ok())
+        .filter(|limit| *limit > 0);
+    Ok(HistoryRequest { name, from, to, limit })
 }
 
 /// The payload of the answer: an item for each delta, then for what is committed and where it was cut.

@@ -142,6 +142,11 @@ impl Driver {
     /// Takes up what was under way: deliveries, deltas that are to be sealed for others, submissions to other hosts.
     async fn resume(&mut self) -> anyhow::Result<()> {
         let store = self.wavelets.shared().store.clone();
+        // What a domain runs is known again before anybody writes for it.
+        for domain in self.serve.kept_legacy().await? {
+            self.report.found(&domain, true);
+        }
+        self.wavelets.set_legacy(self.report.legacy().clone());
         for due in store.deliveries(None).await? {
             let Cursor {
                 name,
@@ -334,6 +339,7 @@ impl Driver {
                     .insert(domain.clone());
                 if self.report.found(&domain, !service.software.is_billow()) {
                     self.wavelets.set_legacy(self.report.legacy().clone());
+                    self.serve.keep_legacy(self.report.legacy());
                 }
                 if let Some(remote) = self.remotes.get_mut(&domain) {
                     remote.handle(clock::now(), remote::Input::Service(service.clone()));
@@ -469,7 +475,8 @@ impl Driver {
             }
             inbound::Inbound::History(ask, request) => {
                 let domains = self.domains_of(ask.from());
-                self.serve.history(ask, request, domains);
+                let legacy = domains.iter().any(|domain| self.report.legacy().contains(domain));
+                self.serve.history(ask, request, domains, legacy);
             }
             inbound::Inbound::GetSigner(ask, request) => {
                 let domains = self.domains_of(ask.from());

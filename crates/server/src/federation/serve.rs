@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use billow_federation::inbound::{Ask, Updates};
 use billow_federation::stanza::presence::Presence;
-use billow_federation::{Code, FederationError};
+use billow_federation::{Code, FederationError, legacy};
 use billow_model::{Domain, HashedVersion, Version, WaveletName};
 use billow_net::{BounceReason, NetHandle};
 use billow_store::StoreError;
@@ -14,6 +14,7 @@ use billow_wavelet::{Readers, Refusal};
 use billow_wire::exchange::{HistoryRequest, HistoryResponse, SignerRequest, SubmitRequest, SubmitResponse};
 use billow_wire::{AppliedDelta, Encoded, Message as _, SignerInfo};
 use billow_xmpp::{Element, Iq, IqKind, Jid, Stanza};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::driver::Done;
@@ -33,6 +34,9 @@ const RUNNING: usize = 16;
 const ADMITTED: usize = 256;
 /// Updates of one peer that are not durable yet; a host of ours has no more than 64 messages under way.
 const UPDATES: usize = 256;
+
+/// Where the store keeps which domains run the reference.
+const LEGACY: &str = "legacy domains";
 
 /// What answering takes.
 #[derive(Clone)]
@@ -191,9 +195,9 @@ impl Serve {
     }
 
     /// Gives history to who may have it.
-    pub(super) fn history(&self, ask: Ask, request: HistoryRequest, domains: BTreeSet<Domain>) {
+    pub(super) fn history(&self, ask: Ask, request: HistoryRequest, domains: BTreeSet<Domain>, legacy: bool) {
         self.answer(ask, move |serve, ask| async move {
-            match serve.read_history(&request, &domains).await {
+            match serve.read_history(&request, &domains, legacy).await {
                 Ok(response) => ask.history(&response),
                 Err(error) => {
                     tracing::info!(from = %ask.from(), "refused history of {}: {error}", request.name);
@@ -208,6 +212,7 @@ impl Serve {
         &self,
         request: &HistoryRequest,
         domains: &BTreeSet<Domain>,
+        legacy: bool,
     ) -> Result<HistoryResponse, FederationError> {
         let HistoryRequest { name, from, to, limit } = request;
         let sealed = self.readable(name, domains, from.version, to.version).await?;
@@ -221,10 +226,17 @@ impl Serve {
             .map_or(HISTORY_BYTES_MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
             .min(HISTORY_BYTES_MAX);
         let store = &self.wavelets.shared().store;
-        let stored = store
+        let mut stored = store
             .sealed(name, from.version, Some(to.version), limit, DELTAS_MAX)
             .await
             .map_err(|error| storage(&error))?;
+        if legacy {
+            let tellable = legacy::tellable(stored.iter().map(|seal| &seal.applied));
+            if tellable == 0 {
+                return Err(FederationError::new(Code::NotAuthorized, legacy::REASON));
+            }
+            stored.truncate(tellable);
+        }
         let end = stored.last().map(|last| last.resulting.version);
         let deltas = stored.into_iter().map(|seal| Encoded::decode(seal.applied));
         let deltas = deltas
@@ -399,6 +411,24 @@ impl Serve {
             // The driver may have ended.
             let _ = done.send(news);
         });
+    }
+
+    /// Keeps which domains run the reference; may be late, for it is found out again.
+    pub(super) fn keep_legacy(&self, domains: &BTreeSet<Domain>) {
+        let list: Vec<&str> = domains.iter().map(Domain::as_str).collect();
+        let (store, list) = (self.wavelets.shared().store.clone(), Bytes::from(list.join("\n")));
+        tokio::spawn(async move {
+            if let Err(error) = store.set_value(LEGACY, list).await {
+                tracing::warn!("what other servers run cannot be kept now: {error}");
+            }
+        });
+    }
+
+    /// Which domains ran the reference when it was last found out.
+    pub(super) async fn kept_legacy(&self) -> Result<BTreeSet<Domain>, StoreError> {
+        let list = self.wavelets.shared().store.value(LEGACY).await?.unwrap_or_default();
+        let list = String::from_utf8_lossy(&list);
+        Ok(list.lines().filter_map(|domain| domain.parse().ok()).collect())
     }
 
     fn count_refused(&self, error: &FederationError) {

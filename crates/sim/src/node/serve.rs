@@ -1,7 +1,7 @@
 //! Answers what peers ask, in the words and by the rules of `billow-server`'s federation.
 
 use billow_federation::inbound::{Ask, Updates};
-use billow_federation::{Code, FederationError};
+use billow_federation::{Code, FederationError, legacy};
 use billow_model::{HashedVersion, Timestamp, Version, WaveletName};
 use billow_wavelet::Refusal;
 use billow_wavelet::remote::{UpdateRefusal, Verification};
@@ -178,9 +178,20 @@ impl Node {
         let limit = limit
             .map_or(HISTORY_BYTES_MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
             .min(HISTORY_BYTES_MAX);
-        let stored = self
+        let mut stored = self
             .disk
             .sealed_deltas(name, from.version, to.version, limit, DELTAS_MAX);
+        if self
+            .domains_of(ask.from())
+            .iter()
+            .any(|domain| self.legacy.contains(domain))
+        {
+            let tellable = legacy::tellable(stored.iter().map(|(_, applied)| applied));
+            if tellable == 0 {
+                return Err(FederationError::new(Code::NotAuthorized, legacy::REASON));
+            }
+            stored.truncate(tellable);
+        }
         let end = stored.last().map(|(resulting, _)| resulting.version);
         let deltas = stored
             .into_iter()

@@ -138,6 +138,20 @@ fn a_billow_server_in_the_place_of_each_recorded_one_says_and_ends_with_the_same
     );
 }
 
+#[test]
+fn a_host_that_gives_one_delta_an_answer_is_asked_until_all_is_there() {
+    for (name, requests) in [("05-late-history", 114), ("06-gap", 3)] {
+        let recording = Recording::read(name);
+        let beta: Domain = "beta.test".parse().unwrap();
+        let mut replay = Replay::new(&recording, &beta);
+        replay.one_delta_an_answer = true;
+        let (outcome, node) = replay.run();
+        let asked = outcome.ours.iter().filter(|said| said.what.kind() == "history").count();
+        assert!(asked >= requests, "{name}: {asked}");
+        ends_equal(&recording, &beta, node.unwrap(), false).unwrap();
+    }
+}
+
 /// Whether histories, hashes, participants and documents are those of the recording.
 fn ends_equal(recording: &Recording, server: &Domain, node: Node, parted: bool) -> Result<(), String> {
     for (name, history) in &recording.histories {

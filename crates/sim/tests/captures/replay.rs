@@ -54,6 +54,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Replay<'a> {
     recording: &'a Recording,
     server: Domain,
+    /// The host answers each request for history with a single delta, whatever it says of where it was cut (protocol.md T4).
+    pub(crate) one_delta_an_answer: bool,
     /// `None` while the server is stopped.
     node: Option<Node>,
     /// The disk of a stopped server.
@@ -103,6 +105,7 @@ impl<'a> Replay<'a> {
         let mut replay = Self {
             recording,
             server: server.clone(),
+            one_delta_an_answer: false,
             node: Some(Node::start(start, config, Disk::default())),
             disk: None,
             now: start,
@@ -457,7 +460,9 @@ impl<'a> Replay<'a> {
         *left = left.saturating_sub(1);
         self.settle();
         // A server that has started again asks sooner than its memory ends.
-        let asked_there = asked_there && !(self.seed > 1 && matches!(words[0].what, Word::AsksItems | Word::AsksInfo));
+        let one_by_one = self.one_delta_an_answer && matches!(words[0].what, Word::AsksHistory(..));
+        let asked_there =
+            asked_there && !one_by_one && !(self.seed > 1 && matches!(words[0].what, Word::AsksItems | Word::AsksInfo));
         if stanza.name() == "iq" && !asked_there && self.open.iter().any(|(open, _)| *open == id) {
             self.stand_in(&stanza, &words[0]);
         }
@@ -542,10 +547,11 @@ impl<'a> Replay<'a> {
     fn history(&self, name: &WaveletName, from: Version, to: Version) -> Element {
         let all = self.recording.histories.get(name).into_iter().flatten();
         let range = all.filter(|recorded| (from..to).contains(&recorded.applied.applied_at().version));
+        let range = range.take(if self.one_delta_an_answer { 1 } else { usize::MAX });
         history::response(&HistoryResponse {
             deltas: range.map(|recorded| recorded.applied.clone()).collect(),
             committed: Some(to),
-            truncated: None,
+            truncated: Some(to),
         })
     }
 

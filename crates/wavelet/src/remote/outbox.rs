@@ -12,6 +12,7 @@ use billow_wire::{Encoded, SignedDelta};
 use super::{Outgoing, QUEUE_MAX, RemoteOutput, RemoteWavelet, SubmitFailure};
 use crate::access::may_write;
 use crate::backoff::{Backoff, SUBMISSION_MS};
+use crate::composed::one_op_a_document;
 use crate::hosted::{Applied, resent};
 use crate::limits::{Refusal, check_size};
 use crate::placement::check_growth;
@@ -246,6 +247,7 @@ impl RemoteWavelet {
             self.log
                 .carry(&job.author, job.ops.clone(), job.version)
                 .map_err(|error| Refusal::DoesNotApply(error.to_string()))
+                .and_then(|ops| self.as_the_host_takes_it(ops))
         };
         match carried {
             Ok(ops) => {
@@ -268,6 +270,15 @@ impl RemoteWavelet {
                 });
             }
             Err(refusal) => self.refuse(now, job, stored, &refusal),
+        }
+    }
+
+    /// A host that runs the reference gets one operation for each document, so that it computes what we do (decision 7).
+    fn as_the_host_takes_it(&self, ops: Vec<WaveletOp>) -> Result<Vec<WaveletOp>, Refusal> {
+        if self.legacy.contains(self.name.host()) {
+            one_op_a_document(ops).map_err(|error| Refusal::DoesNotApply(error.to_string()))
+        } else {
+            Ok(ops)
         }
     }
 
