@@ -99,6 +99,7 @@ impl Lab {
     fn submit(&mut self, wavelet: &WaveletName, author: &str, ops: Vec<WaveletOp>) -> Result<(), Refusal> {
         let at = usize::from(author.ends_with("@acme.lab"));
         self.sequence += 1;
+        self.nodes[at].open(self.now, wavelet);
         let version = self.nodes[at]
             .wavelet(wavelet)
             .map_or(Version::ZERO, |shown| shown.version());
@@ -116,7 +117,8 @@ impl Lab {
         self.carry(at, event).pop().expect("an answer")
     }
 
-    fn text(&self, at: usize, wavelet: &WaveletName) -> String {
+    fn text(&mut self, at: usize, wavelet: &WaveletName) -> String {
+        self.nodes[at].open(self.now, wavelet);
         let shown = self.nodes[at].wavelet(wavelet).unwrap();
         let document = shown.document(&DocumentId::new("notes").unwrap());
         document.map(|(document, _)| document.text()).unwrap_or_default()
