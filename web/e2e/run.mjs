@@ -4,6 +4,7 @@
  *
  *   npm run e2e            builds nothing but the screens: `npm run build` and `cargo build` come before
  *   BILLOW_BIN=…           another binary than target/debug/billow
+ *   BILLOW_DIST=…          a built client in place of the one that the binary has inside
  */
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -43,8 +44,9 @@ async function startDemo(folder) {
 }
 
 await run("the screens are built", "npx", ["vite", "build", "-c", "e2e/screens/vite.config.ts", "--logLevel", "error"]);
-await run("screens and dialogs: axe, overflow", "node", ["e2e/screens/look.mjs", pictures("screens")]);
-await run("typing", "node", ["e2e/screens/write.mjs", pictures("typing")]);
+await run("screens and dialogs: axe, overflow", "node", ["e2e/screens/look.mjs", pictures("screens")], { BILLOW_DIST: "" });
+await run("typing", "node", ["e2e/screens/write.mjs", pictures("typing")], { BILLOW_DIST: "" });
+await run("one person in several tabs, sessions", "node", ["e2e/sessions.mjs", pictures("sessions")]);
 await run("two people on one server", "node", ["e2e/two-people.mjs", pictures("one-server")]);
 
 const folder = mkdtempSync(join(tmpdir(), "billow-demo-"));

@@ -26,6 +26,7 @@ class FakeWavelet implements Wavelet {
   readonly carets: Value<readonly Caret[]>;
   readonly member = new Value(!query.has("removed"));
   readonly writable = new Value(!query.has("removed") && query.get("delivery") !== "quarantined");
+  readonly removedBy = new Value<string | null>(query.has("removed") ? BOB : null);
   private readonly blips = new Map<string, ReturnType<FakeWavelet["make"]>>();
   private next = 100;
 

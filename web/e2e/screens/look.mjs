@@ -25,6 +25,7 @@ const SCREENS = [
   ["wave-offline", `${WAVE}?connection=offline&unsent`],
   ["wave-refused", `${WAVE}?delivery=refused&draft`],
   ["wave-removed", `${WAVE}?removed`],
+  ["account", "/account"],
   ["dialog-add", WAVE, (page) => page.getByRole("button", { name: "Add people" }).click()],
   ["dialog-person", WAVE, (page) => page.locator(".person").nth(1).click()],
   ["dialog-keys", WAVE, (page) => page.evaluate(() => document.dispatchEvent(new KeyboardEvent("keydown", { key: "?" })))],

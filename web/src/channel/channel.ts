@@ -109,6 +109,7 @@ export class Channel {
   #unfit = false;
   #refusals = 0;
   #removed = false;
+  #removedBy: string | null = null;
   /** Whether what is pending begins with what an earlier page had pending. */
   #restored = false;
   /** Whether deltas are of no use until the server has told where it is. */
@@ -211,6 +212,11 @@ export class Channel {
   /** Whether I was removed: nothing can be written any more. */
   get removed(): boolean {
     return this.#removed;
+  }
+
+  /** Who removed me, if that was seen; myself when I have left. */
+  get removedBy(): string | null {
+    return this.#removedBy;
   }
 
   /** What is to be done next; null: nothing. */
@@ -389,6 +395,7 @@ export class Channel {
     this.confirmed.applyDelta(delta);
     this.#inFlight = null;
     this.#refusals = 0;
+    this.#noteRemoval(delta);
     if (asExpected) this.local.takeMeta(this.confirmed);
     else this.#moveTo(expected, this.confirmed, delta.author);
     this.local.version = this.confirmed.version;
@@ -430,7 +437,16 @@ export class Channel {
     }
     this.local.takeMeta(this.confirmed);
     this.local.version = this.confirmed.version;
-    if (this.confirmed.participants.length > 0) this.#removed = !this.confirmed.participants.includes(this.address);
+    this.#noteRemoval(delta);
+  }
+
+  /** Whether I am in the wavelet after a delta, and whose doing it is if I am not. */
+  #noteRemoval(delta: DeltaMessage): void {
+    const { participants } = this.confirmed;
+    if (participants.length === 0 && !delta.operations.some((op) => "removeParticipant" in op)) return;
+    this.#removed = !participants.includes(this.address);
+    if (!this.#removed) this.#removedBy = null;
+    else this.#removedBy ??= delta.author;
   }
 
   #receiveNewer(newer: WaveletCopy, delta: DeltaMessage, mine: boolean): void {

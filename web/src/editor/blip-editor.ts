@@ -5,14 +5,14 @@
  * operations of others. While a word is being composed (IME), changes of others in my line wait until it is done,
  * and my own are carried past them: the browser's composition is never disturbed and no letter is lost.
  */
-import { DOMParser, Slice } from "prosemirror-model";
+import { DOMParser, Fragment, Slice } from "prosemirror-model";
 import { type Command, EditorState, TextSelection, type Transaction } from "prosemirror-state";
 import { EditorView } from "prosemirror-view";
 import { composeAll } from "../ot/compose";
 import { transform } from "../ot/transform";
 import type { OpComponent } from "../wire/messages";
 import { caretsMeta, caretsPlugin, type RemoteCaret } from "./carets";
-import { cleanPlugin, cleanText } from "./clean";
+import { cleanLines, cleanPlugin } from "./clean";
 import { blipOf, type Frame } from "./codec";
 import { follow } from "./incoming";
 import { editorKeys } from "./keys";
@@ -104,7 +104,11 @@ export class BlipEditor {
         },
       },
       domParser: DOMParser.fromSchema(schema),
-      transformPastedText: cleanText,
+      clipboardTextParser: (text, context) => {
+        const marks = context.marks();
+        const lines = cleanLines(text).map((line) => schema.node("line", null, line === "" ? [] : [schema.text(line, marks)]));
+        return new Slice(Fragment.fromArray(lines), 1, 1);
+      },
       handleDOMEvents: {
         focus: () => {
           events.focused();
@@ -116,6 +120,7 @@ export class BlipEditor {
           events.caret(null, false);
           events.left();
         },
+        keydown: () => this.readSelection(),
         compositionend: () => this.afterComposition(),
         beforeinput: (_view, event) => this.beforeInput(event),
       },
@@ -198,6 +203,7 @@ export class BlipEditor {
 
   showCarets(carets: readonly PersonCaret[]): void {
     this.carets = carets;
+    this.readSelection();
     const { doc } = this.view.state;
     const at = (offset: number) => positionNear(doc, offset - this.frame.before.length);
     const placed: RemoteCaret[] = carets.map(({ session, name, look, anchor, focus }) => ({ session, name, look, anchor: at(anchor), head: at(focus) }));
@@ -208,6 +214,7 @@ export class BlipEditor {
   showThreads(marks: ReadonlyMap<string, ThreadMark>, places: ReadonlyMap<string, HTMLElement>): void {
     this.marks = marks;
     for (const anchor of this.anchors) anchor.show(marks.get(anchor.id));
+    this.readSelection();
     this.view.dispatch(this.view.state.tr.setMeta(...threadsMeta(places)));
   }
 
@@ -277,7 +284,12 @@ export class BlipEditor {
     return mine;
   }
 
-  private apply(op: Op): void {
+  private apply(theirs: Op): void {
+    // What I have typed by then is carried past it, as past all that waits.
+    this.held.unshift(theirs);
+    this.readSelection();
+    const op = this.held.shift();
+    if (!op) return;
     this.undoStack.pass(op);
     const { state } = this.view;
     const tr = follow(state.tr, op, this.frame);
@@ -373,6 +385,15 @@ export class BlipEditor {
       }
       for (let op = this.held.shift(); op; op = this.held.shift()) this.apply(op);
     }, 80);
+    return false;
+  }
+
+  /**
+   * Takes over where the browser has moved the caret. It tells so only a moment later; until then a key would act, and an
+   * update would put the caret, where it was before.
+   */
+  private readSelection(): boolean {
+    if (!this.view.composing && this.view.hasFocus()) document.dispatchEvent(new Event("selectionchange"));
     return false;
   }
 

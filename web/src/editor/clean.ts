@@ -11,6 +11,11 @@ export function cleanText(text: string): string {
   return text.replace(/\t/g, " ").replace(FORBIDDEN, "");
 }
 
+/** Lines of a text, each clean: what is pasted as text keeps its lines, empty ones too. */
+export function cleanLines(text: string): string[] {
+  return text.split(/\r\n?|[\n\u2028\u2029]/).map(cleanText);
+}
+
 /** Takes forbidden characters out of my own changes again, before anybody sees them. */
 export const cleanPlugin = new Plugin({
   appendTransaction(transactions, _old, state) {

@@ -2,7 +2,7 @@
 import type { Mark, MarkType, Node } from "prosemirror-model";
 import { type Command, type EditorState, TextSelection } from "prosemirror-state";
 import { canSplit } from "prosemirror-transform";
-import { decorations, safeLink, schema } from "./schema";
+import { decorations, linkProblem, safeLink, schema, withScheme } from "./schema";
 
 export type Style = "bold" | "italic" | "underline" | "strike";
 
@@ -117,7 +117,7 @@ export function setLink(address: string): Command {
       dispatch?.(state.tr.removeMark(range.from, range.to, type));
       return true;
     }
-    const safe = safeLink(/^[a-z][a-z0-9+.-]*:/i.test(address) ? address : `https://${address}`);
+    const safe = linkProblem(address) === null ? safeLink(withScheme(address.trim())) : null;
     if (!safe) return false;
     const tr = state.tr;
     const mark = type.create({ value: safe });

@@ -28,6 +28,29 @@ export function safeLink(address: string): string | null {
   return match ? address.trim() : null;
 }
 
+/** What is wrong with an address typed for a link, in words; null when nothing is. A bare one is of the web. */
+export function linkProblem(typed: string): string | null {
+  const address = typed.trim();
+  if (address === "") return "Type an address.";
+  if (/\s/.test(address)) return "An address has no spaces.";
+  if (!safeLink(withScheme(address))) return "A link begins with https:, http:, mailto: or wave:.";
+  if (/^https?:/i.test(withScheme(address)) && !isWebAddress(withScheme(address))) return "This is not the address of a page. It looks like example.org/page.";
+  return null;
+}
+
+/** An address as it goes into a link. */
+export function withScheme(address: string): string {
+  return /^[a-z][a-z0-9+.-]*:(?!\d)/i.test(address) ? address : `https://${address}`;
+}
+
+function isWebAddress(address: string): boolean {
+  try {
+    return new URL(address).hostname !== "";
+  } catch {
+    return false;
+  }
+}
+
 function lineClass(attrs: Attrs): string {
   const classes = ["line"];
   const indent = Math.min(8, Number(attrs["i"] ?? 0) || 0);

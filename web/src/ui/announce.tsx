@@ -1,4 +1,5 @@
 /** The one polite live region. What happens within five seconds is said together. */
+import { useEffect } from "preact/hooks";
 import { useReadable } from "./readable";
 import { Value } from "../wave/observable";
 
@@ -20,6 +21,8 @@ export function announce(text: string): void {
 }
 
 export function LiveRegion() {
+  // What was said is of no use to who comes back to the frame.
+  useEffect(() => () => said.set(""), []);
   return (
     <div class="visually-hidden" role="status" aria-live="polite" aria-atomic="true">
       {useReadable(said)}

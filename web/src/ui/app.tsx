@@ -1,10 +1,11 @@
 /** Who am I? Then the frame, or the sign-in card. */
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import type { Client } from "../wave/client";
 import { AppContext } from "./context";
 import { type Me, Refusal, signOut, whoAmI } from "./session";
 import { Shell } from "./shell";
 import { SignIn } from "./sign-in";
+import { tellTabs, watchTabs } from "./tabs";
 import { useDelayed } from "./delay";
 
 export function App({ makeClient }: { makeClient: (who: { address: string }) => Client }) {
@@ -17,9 +18,12 @@ export function App({ makeClient }: { makeClient: (who: { address: string }) => 
   const look = useCallback(async () => {
     setProblem(null);
     try {
-      setMe(await whoAmI());
+      const found = await whoAmI();
+      setMe(found);
+      return found.address;
     } catch (error) {
       setProblem(error instanceof Refusal ? error.message : "Something went wrong.");
+      return null;
     }
   }, []);
   useEffect(() => void look(), [look]);
@@ -39,9 +43,27 @@ export function App({ makeClient }: { makeClient: (who: { address: string }) => 
     };
   }, [address, makeClient]);
 
+  // What is unsent is stored by `stop`, and sent when the same person signs in again.
+  const now = useRef({ client, address });
+  now.current = { client, address };
+  useEffect(
+    () =>
+      watchTabs(async (news) => {
+        const { address: mine, client: running } = now.current;
+        if (news.kind === "out" && news.address !== mine) return;
+        if (news.kind === "out") await running?.flush();
+        const found = await look();
+        if (news.kind !== "in" || found === null) return;
+        setAgain(false);
+        if (found === mine) running?.start();
+      }),
+    [look],
+  );
+
   const leave = async () => {
     await client?.flush();
     await signOut();
+    if (address !== null) tellTabs({ kind: "out", address });
     await look();
   };
 
@@ -59,9 +81,12 @@ export function App({ makeClient }: { makeClient: (who: { address: string }) => 
   if (me === null) return slow ? <main class="empty"><h1>Billow</h1><p>Loading…</p></main> : null;
   if (me.address === null || again) {
     const entered = async () => {
-      await look();
+      const found = await look();
       setAgain(false);
-      client?.start();
+      if (found === null) return;
+      // Somebody else has a client of their own.
+      if (found === address) client?.start();
+      tellTabs({ kind: "in", address: found });
     };
     return <SignIn me={me} entered={entered} />;
   }

@@ -6,7 +6,7 @@ import { anchored, type ThreadMark } from "../editor/threads";
 import type { Thread, Wavelet } from "../wave/client";
 import { linesOf } from "../wave/conversation";
 import { active, activeChange, isWanted, linkBox, register, servesEditor } from "./active";
-import { lookOf, nameOf } from "./people";
+import { lookOf, looksOf, nameOf } from "./people";
 import { useReadable } from "./readable";
 import { dropIfEmpty, replyHere } from "./replies";
 import { useThreadMarks } from "./thread-marks";
@@ -52,7 +52,8 @@ export function BlipText({ wavelet, blip, label, threads, closed, toggle, leave 
     let mounted: { editor: BlipEditor; forget: () => void } | null = null;
     const carets = () => {
       const here = wavelet.carets.get().filter((caret) => caret.document === blip);
-      mounted?.editor.showCarets(here.map(({ session, address, anchor, focus }) => ({ session, name: nameOf(address), look: lookOf(address), anchor, focus })));
+      const looks = looksOf(wavelet.participants.get());
+      mounted?.editor.showCarets(here.map(({ session, address, anchor, focus }) => ({ session, name: nameOf(address), look: looks.get(address) ?? lookOf(address), anchor, focus })));
     };
     let drawing = false;
     let rest: ReturnType<typeof setTimeout> | undefined;

@@ -1,13 +1,14 @@
 /** A message: who wrote it, its text, what can be done with it, and the threads below it. */
 import { useCallback, useEffect, useId, useRef, useState } from "preact/hooks";
 import type { ManifestBlip, Thread, Wavelet } from "../wave/client";
+import { linesOf } from "../wave/conversation";
 import { write } from "./active";
 import { BlipText } from "./blip-text";
 import { useApp } from "./context";
 import { Icon } from "./icons";
 import { fullName, nameOf } from "./people";
 import { Avatar, DomainBadge } from "./person";
-import { useReadable } from "./readable";
+import { useMaybe, useReadable } from "./readable";
 import { useReading } from "./reading";
 import { replyTo } from "./replies";
 import { ThreadView } from "./thread";
@@ -19,6 +20,9 @@ export function BlipView({ wavelet, blip: node }: { wavelet: Wavelet; blip: Mani
   const meta = useReadable(blip.meta);
   const unread = useReadable(blip.unread);
   const writable = useReadable(wavelet.writable);
+  const isFirst = wavelet.conversation.get().root.blips[0]?.id === node.id;
+  const title = useMaybe(isFirst ? wavelet.title : null) ?? "";
+  const titled = title !== "" && linesOf(blip.document.get())[0]?.trim() === title;
   const article = useRef<HTMLElement>(null);
   const text = useRef<HTMLDivElement>(null);
   const heading = useId();
@@ -38,7 +42,6 @@ export function BlipView({ wavelet, blip: node }: { wavelet: Wavelet; blip: Mani
   const label = `${fullName(author, me.domains)}, ${when}${shown ? ", unread" : ""}`;
   const inline = node.threads.filter((thread) => thread.inline);
   const replies = node.threads.filter((thread) => !thread.inline);
-  const isFirst = wavelet.conversation.get().root.blips[0]?.id === node.id;
 
   const remove = () => {
     const words = blip.document.get().text().trim();
@@ -48,7 +51,7 @@ export function BlipView({ wavelet, blip: node }: { wavelet: Wavelet; blip: Mani
   return (
     <>
       <article
-        ref={article} class={`blip${shown ? " is-unread" : ""}`} tabIndex={-1} data-blip={node.id} data-unread={shown || undefined}
+        ref={article} class={`blip${shown ? " is-unread" : ""}${titled ? " is-titled" : ""}`} tabIndex={-1} data-blip={node.id} data-unread={shown || undefined}
         aria-labelledby={heading}
       >
         <Avatar address={author} />

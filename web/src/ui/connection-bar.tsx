@@ -1,5 +1,5 @@
 /** The thin bar while we are not connected: never a modal, and writing goes on. */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { stateWords } from "../wave/client";
 import { announce } from "./announce";
 import { useApp } from "./context";
@@ -14,8 +14,11 @@ export function ConnectionBar({ signIn }: { signIn: () => void }) {
   const lasting = useDelayed(bar !== null, connection.kind === "reconnecting" ? 2000 : 0);
   const sent = useSent(connection.kind, saving.changes);
   const shown = lasting ? bar : null;
+  const told = useRef(false);
   useEffect(() => {
     if (shown) announce(shown);
+    else if (told.current && connection.kind === "online") announce("Connected again");
+    told.current = shown !== null || (told.current && connection.kind !== "online");
   }, [connection.kind, shown !== null]);
   if (shown === null && sent === null) return <div class="connection" />;
   return (

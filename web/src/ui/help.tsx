@@ -34,9 +34,10 @@ const GROUPS: readonly (readonly [string, readonly (readonly [string, string])[]
 
 export function Help({ close }: { close: () => void }) {
   return (
-    <Dialog title="Keys" close={close}>
+    <Dialog title="Keys" close={close} wide>
+      <div class="help-groups">
       {GROUPS.map(([name, keys]) => (
-        <section key={name}>
+        <section key={name} class="help-group">
           <h3>{name}</h3>
           <dl class="help-list">
             {keys.map(([key, what]) => (
@@ -50,6 +51,7 @@ export function Help({ close }: { close: () => void }) {
           </dl>
         </section>
       ))}
+      </div>
       <p class="muted">Point at words: “Reply here”. Answer the message: “Reply”.</p>
       <div class="dialog-actions">
         <button type="button" class="button primary" onClick={close}>

@@ -1,10 +1,10 @@
 /** The list of waves: real links, live order, arrow keys. */
-import { useRef, useState } from "preact/hooks";
+import { useMemo, useRef, useState } from "preact/hooks";
 import type { InboxRow } from "../wave/client";
 import { useApp } from "./context";
 import { Icon } from "./icons";
-import { fullName } from "./people";
-import { Avatar } from "./person";
+import { fullName, looksOf } from "./people";
+import { Avatar, Looks } from "./person";
 import { useReadable } from "./readable";
 import { route, waveHref } from "./route";
 import { fullTime, shortTime } from "./time";
@@ -63,15 +63,18 @@ function Row({ row, open, stop, focused }: RowProps) {
   const { me } = useApp();
   const others = row.people.filter((address) => address !== me.address);
   const shown = (others.length > 0 ? others : row.people).slice(0, 2);
+  const looks = useMemo(() => looksOf(row.people), [row.people]);
   const title = row.title || "Untitled wave";
   const names = others.map((address) => fullName(address, me.domains)).join(", ");
   return (
     <li class={`row${row.unread > 0 ? " is-unread" : ""}`}>
       <a href={waveHref(row.wave)} aria-current={open ? "page" : undefined} tabIndex={stop ? 0 : -1} onFocus={focused}>
         <span class="row-people" aria-hidden="true">
-          {shown.map((address) => (
-            <Avatar key={address} address={address} />
-          ))}
+          <Looks.Provider value={looks}>
+            {shown.map((address) => (
+              <Avatar key={address} address={address} />
+            ))}
+          </Looks.Provider>
         </span>
         <span class="row-title">
           {row.unread > 0 && <span class="visually-hidden">Unread: </span>}

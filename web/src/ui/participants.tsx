@@ -1,5 +1,5 @@
 /** Who is in the wave; adding and removing people. */
-import { useId, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import type { Wavelet } from "../wave/client";
 import { useApp } from "./context";
 import { Dialog } from "./dialog";
@@ -8,11 +8,27 @@ import { domainOf, fullName, nameOf, parseAddress } from "./people";
 import { Avatar, DomainBadge, PersonName } from "./person";
 import { useReadable } from "./readable";
 
+/** How long a removal can be undone by a button, ms. */
+const UNDO_FOR = 30_000;
+
 export function Participants({ wavelet }: { wavelet: Wavelet }) {
   const people = useReadable(wavelet.participants);
   const writable = useReadable(wavelet.writable);
   const [card, setCard] = useState<string | null>(null);
   const [adding, setAdding] = useState(false);
+  const [removed, setRemoved] = useState<string | null>(null);
+  const undo = useRef<HTMLButtonElement>(null);
+  const { me } = useApp();
+  useEffect(() => {
+    if (removed === null) return;
+    undo.current?.focus();
+    const timer = setTimeout(() => setRemoved(null), UNDO_FOR);
+    return () => clearTimeout(timer);
+  }, [removed]);
+  const bringBack = () => {
+    if (removed !== null) wavelet.addParticipant(removed);
+    setRemoved(null);
+  };
   return (
     <section class="people" aria-label="People in this wave">
       <ul>
@@ -30,20 +46,34 @@ export function Participants({ wavelet }: { wavelet: Wavelet }) {
           <Icon name="plus" /> <span>Add people</span>
         </button>
       )}
-      {card && <PersonCard wavelet={wavelet} address={card} close={() => setCard(null)} />}
+      {removed && !people.includes(removed) && (
+        <span class="undo">
+          <span role="status">{`${fullName(removed, me.domains)} was removed.`}</span>
+          <button ref={undo} type="button" class="button small" onClick={bringBack}>
+            Undo
+          </button>
+        </span>
+      )}
+      {card && <PersonCard wavelet={wavelet} address={card} close={() => setCard(null)} removed={() => setRemoved(card)} />}
       {adding && <AddPeople wavelet={wavelet} close={() => setAdding(false)} />}
     </section>
   );
 }
 
-function PersonCard({ wavelet, address, close }: { wavelet: Wavelet; address: string; close: () => void }) {
+type CardProps = { readonly wavelet: Wavelet; readonly address: string; readonly close: () => void; readonly removed: () => void };
+
+function PersonCard({ wavelet, address, close, removed }: CardProps) {
   const { me } = useApp();
   const delivery = useReadable(wavelet.delivery).find(({ domain }) => domain === domainOf(address));
   const mine = address === me.address;
   const writable = useReadable(wavelet.writable);
+  const [asked, setAsked] = useState(false);
   const remove = () => {
+    // Who has left cannot undo it.
+    if (mine && !asked) return setAsked(true);
     wavelet.removeParticipant(address);
     close();
+    if (!mine) removed();
   };
   return (
     <Dialog title={mine ? "Me" : nameOf(address)} close={close}>
@@ -51,6 +81,7 @@ function PersonCard({ wavelet, address, close }: { wavelet: Wavelet; address: st
         {address} <DomainBadge address={address} />
       </p>
       {delivery && <p class="muted">{`${delivery.domain}: ${delivery.state === "delivered" ? "has everything" : "does not have everything yet"}`}</p>}
+      {asked && <p role="alert">You can come back only when somebody who is in this wave adds you.</p>}
       <div class="dialog-actions">
         {writable && (
           <button type="button" class="button bad" onClick={remove}>

@@ -27,6 +27,24 @@ export function lookOf(text: string): number {
   return (((hash ^ (hash >>> 15)) >>> 0) % 8) + 1;
 }
 
+/** How many looks there are. */
+const LOOKS = 8;
+
+/** A look each for the people of a wave, in their order: as many different ones as there are. */
+export function looksOf(people: readonly string[]): ReadonlyMap<string, number> {
+  const looks = new Map<string, number>();
+  const used = new Array<number>(LOOKS + 1).fill(0);
+  for (const address of people) {
+    if (looks.has(address)) continue;
+    const least = Math.min(...used.slice(1));
+    let look = lookOf(address);
+    while (used[look]! > least) look = (look % LOOKS) + 1;
+    used[look]!++;
+    looks.set(address, look);
+  }
+  return looks;
+}
+
 /** A name as others see it: with the domain when it is not of this server. */
 export function fullName(address: string, domains: readonly string[]): string {
   return domains.includes(domainOf(address)) ? nameOf(address) : `${nameOf(address)} (${domainOf(address)})`;

@@ -1,10 +1,16 @@
 /** A person in small: picture, name, domain. */
+import { createContext } from "preact";
+import { useContext } from "preact/hooks";
 import { useApp } from "./context";
 import { domainOf, initials, lookOf, nameOf } from "./people";
 
+/** The looks of the people of the wave around; others look as their address says. */
+export const Looks = createContext<ReadonlyMap<string, number>>(new Map());
+
 export function Avatar({ address, small = false }: { address: string; small?: boolean }) {
+  const look = useContext(Looks).get(address) ?? lookOf(address);
   return (
-    <span class={`avatar look-${lookOf(address)}${small ? " small" : ""}`} aria-hidden="true">
+    <span class={`avatar look-${look}${small ? " small" : ""}`} aria-hidden="true">
       {initials(address)}
     </span>
   );

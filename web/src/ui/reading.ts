@@ -4,8 +4,6 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 const TICK = 250;
 const FIRST = 1000;
-/** While somebody writes in front of my eyes, it is not noted at every letter. */
-const AGAIN = 4000;
 
 /**
  * Calls `read` when an unread element has been looked at. The answer is whether to show it as unread: not what changes
@@ -23,8 +21,12 @@ export function useReading(element: RefObject<HTMLElement | null>, unread: boole
     const target = element.current;
     if (!target) return;
     let looked = 0;
-    const needed = readBefore.current && watched.current ? AGAIN : FIRST;
-    if (unread && !(readBefore.current && watched.current)) setShown(true);
+    const watching = readBefore.current && watched.current;
+    if (unread && watching && document.hasFocus()) {
+      read();
+      return;
+    }
+    if (unread && !watching) setShown(true);
     const observer = new IntersectionObserver(
       ([entry]) => {
         const view = entry?.rootBounds?.height ?? innerHeight;
@@ -37,7 +39,7 @@ export function useReading(element: RefObject<HTMLElement | null>, unread: boole
     if (!unread) return () => observer.disconnect();
     const timer = setInterval(() => {
       looked = watched.current && document.hasFocus() ? looked + TICK : 0;
-      if (looked < needed) return;
+      if (looked < (watching ? TICK : FIRST)) return;
       clearInterval(timer);
       read();
     }, TICK);

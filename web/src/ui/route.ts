@@ -1,9 +1,10 @@
 /** Which screen the address bar names. */
 import { Value } from "../wave/observable";
 
-export type Route = { readonly kind: "inbox" } | { readonly kind: "wave"; readonly wave: string };
+export type Route = { readonly kind: "inbox" } | { readonly kind: "account" } | { readonly kind: "wave"; readonly wave: string };
 
 export function routeOf(path: string): Route {
+  if (/^\/account\/?$/.test(path)) return { kind: "account" };
   const match = /^\/w\/([^/]+)\/([^/]+)\/?$/.exec(path);
   if (!match) return { kind: "inbox" };
   try {

@@ -12,11 +12,11 @@ export type Me = {
 /** What the server said, for the person. */
 export class Refusal extends Error {}
 
-async function ask(path: string, body?: unknown): Promise<{ status: number; body: Record<string, unknown> }> {
+async function ask(path: string, body?: unknown, method = body === undefined ? "GET" : "POST"): Promise<{ status: number; body: Record<string, unknown> }> {
   let response: Response;
   try {
     response = await fetch(path, {
-      method: body === undefined ? "GET" : "POST",
+      method,
       headers: { "X-Billow": "1", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
       credentials: "same-origin",
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -45,9 +45,7 @@ export async function whoAmI(): Promise<Me> {
 }
 
 async function enter(path: string, body: unknown): Promise<string> {
-  const answer = await ask(path, body);
-  if (answer.status >= 300) throw new Refusal(sentence(String(answer.body["error"] ?? `The server answered with ${answer.status}.`)));
-  return String(answer.body["address"]);
+  return String((await demand(path, body))["address"]);
 }
 
 export const signIn = (address: string, password: string) => enter("/api/signin", { address, password });
@@ -57,6 +55,39 @@ export const register = (address: string, password: string, invitation: string) 
 
 export async function signOut(): Promise<void> {
   await ask("/api/signout", {});
+}
+
+/** Somewhere I am signed in. */
+export type SessionEntry = {
+  readonly id: number;
+  /** How the program names itself. */
+  readonly label: string;
+  /** ms since 1970. */
+  readonly created: number;
+  readonly lastSeen: number;
+  readonly current: boolean;
+};
+
+async function demand(path: string, body?: unknown, method?: string): Promise<Record<string, unknown>> {
+  const answer = await ask(path, body, method);
+  if (answer.status >= 300) throw new Refusal(sentence(String(answer.body["error"] ?? `The server answered with ${answer.status}.`)));
+  return answer.body;
+}
+
+/** Where I am signed in, the present place first, then the one last seen. */
+export async function sessions(): Promise<SessionEntry[]> {
+  const { sessions: list } = await demand("/api/sessions");
+  const entries = (Array.isArray(list) ? list : []) as SessionEntry[];
+  return [...entries].sort((a, b) => Number(b.current) - Number(a.current) || b.lastSeen - a.lastSeen);
+}
+
+export async function endSession(id: number): Promise<void> {
+  await demand(`/api/sessions/${id}`, undefined, "DELETE");
+}
+
+/** All other sessions end. */
+export async function changePassword(old: string, next: string): Promise<void> {
+  await demand("/api/password", { old, new: next });
 }
 
 function sentence(text: string): string {

@@ -1,5 +1,6 @@
 /** The frame around list and wave. */
 import { useCallback, useEffect, useState } from "preact/hooks";
+import { Account } from "./account";
 import { LiveRegion } from "./announce";
 import { write } from "./active";
 import { ConnectionBar } from "./connection-bar";
@@ -20,6 +21,7 @@ export function Shell({ leave, signIn }: { leave: () => void; signIn: () => void
   const inbox = useReadable(client.inbox);
   const [help, setHelp] = useState(false);
   const wave = here.kind === "wave" ? here.wave : null;
+  const account = here.kind === "account";
   const unread = (inbox ?? []).reduce((sum, row) => sum + row.unread, 0);
 
   const create = useCallback(() => {
@@ -35,19 +37,19 @@ export function Shell({ leave, signIn }: { leave: () => void; signIn: () => void
 
   const title = inbox?.find((row) => row.wave === wave)?.title;
   useEffect(() => {
-    const parts = [wave ? title || "Wave" : "", "Inbox", "Billow"].filter(Boolean);
+    const parts = [wave ? title || "Wave" : account ? "Account" : "", "Inbox", "Billow"].filter(Boolean);
     document.title = `${unread > 0 ? `(${unread}) ` : ""}${parts.join(" – ")}`;
-  }, [unread, wave, title]);
+  }, [unread, wave, account, title]);
 
   return (
-    <div class={`shell ${wave ? "shows-wave" : "shows-list"}`}>
+    <div class={`shell ${wave || account ? "shows-wave" : "shows-list"}`}>
       <nav class="skip-links" aria-label="Skip">
         <a href="#list">To the list</a>
         {wave && <a href="#wave-title">To the wave</a>}
       </nav>
       <ConnectionBar signIn={signIn} />
       <nav class="rail" aria-label="Billow">
-        <a class="rail-item" href="/" aria-current={wave ? undefined : "page"}>
+        <a class="rail-item" href="/" aria-current={wave || account ? undefined : "page"}>
           <Icon name="inbox" />
           Inbox
         </a>
@@ -60,15 +62,19 @@ export function Shell({ leave, signIn }: { leave: () => void; signIn: () => void
           <Icon name="help" />
           Help
         </button>
-        <button type="button" class="rail-item" onClick={leave} title={`Sign out ${me.address}`}>
+        <a class="rail-item" href="/account" aria-current={account ? "page" : undefined} title={`Account of ${me.address}`}>
           <Avatar address={me.address} small />
+          Account
+        </a>
+        <button type="button" class="rail-item" onClick={leave} title={`Sign out ${me.address}`}>
+          <Icon name="out" />
           Sign out
         </button>
       </nav>
-      <main class="panes" aria-label={wave ? "Inbox and wave" : "Inbox"}>
+      <main class="panes" aria-label={wave ? "Inbox and wave" : account ? "Inbox and account" : "Inbox"}>
       <section class="list" id="list" aria-labelledby="list-title" tabIndex={-1}>
         <div class="list-head">
-          {wave ? <h2 id="list-title">Inbox</h2> : <h1 class="list-title" id="list-title">Inbox</h1>}
+          {wave || account ? <h2 id="list-title">Inbox</h2> : <h1 class="list-title" id="list-title">Inbox</h1>}
           <span class="muted">{unread > 0 ? `${unread} unread` : ""}</span>
         </div>
         <div class="list-body">
@@ -77,10 +83,14 @@ export function Shell({ leave, signIn }: { leave: () => void; signIn: () => void
           </ErrorCard>
         </div>
       </section>
-      <section class="main" aria-label={wave ? "Wave" : "No wave is open"}>
+      <section class="main" aria-label={wave ? "Wave" : account ? "Account" : "No wave is open"}>
         {wave ? (
           <ErrorCard key={wave} what="this wave">
             <WavePane key={wave} id={wave} />
+          </ErrorCard>
+        ) : account ? (
+          <ErrorCard key="account" what="your account">
+            <Account leave={leave} />
           </ErrorCard>
         ) : (
           <div class="empty">

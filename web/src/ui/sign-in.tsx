@@ -1,5 +1,5 @@
 /** Signing in and registering: one card. */
-import { useId, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { Icon } from "./icons";
 import { parseAddress } from "./people";
 import { type Me, Refusal, register, signIn } from "./session";
@@ -11,13 +11,28 @@ export function SignIn({ me, entered }: { me: Me; entered: () => void }) {
   const id = useId();
   const domain = me.domains[0] ?? location.hostname;
   const registering = mode === "register";
+  const form = useRef<HTMLFormElement>(null);
+  const focus = (name: string) => form.current?.querySelector<HTMLInputElement>(`[name="${name}"]`)?.focus();
+
+  useEffect(() => {
+    document.title = "Billow";
+    // Who was signed out only has to type the password.
+    focus(me.address ? "password" : "username");
+  }, []);
 
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
     const data = new FormData(event.currentTarget as HTMLFormElement);
+    const missing = missingWords((name) => String(data.get(name) ?? "").trim(), registering && me.registration === "invitation");
+    if (missing) {
+      setError(missing.words);
+      focus(missing.name);
+      return;
+    }
     const address = parseAddress(String(data.get("username")), domain);
     if (!address) {
       setError(`An address looks like name@${domain}.`);
+      focus("username");
       return;
     }
     setBusy(true);
@@ -39,12 +54,12 @@ export function SignIn({ me, entered }: { me: Me; entered: () => void }) {
           <Icon name="wave" />
           <h1>{registering ? "Register at Billow" : "Sign in to Billow"}</h1>
         </div>
-        <form onSubmit={submit} aria-describedby={error ? `${id}-error` : undefined}>
+        <form ref={form} onSubmit={submit} noValidate aria-describedby={error ? `${id}-error` : undefined}>
           <div class="field">
             <label for={`${id}-address`}>Address</label>
             <input
               id={`${id}-address`} name="username" required autocomplete="username" autocapitalize="none" spellcheck={false}
-              aria-describedby={`${id}-hint`}
+              aria-describedby={`${id}-hint`} defaultValue={me.address ?? ""}
             />
             <span class="hint" id={`${id}-hint`}>
               {`For example alice, or alice@${domain}`}
@@ -78,6 +93,7 @@ export function SignIn({ me, entered }: { me: Me; entered: () => void }) {
             onClick={() => {
               setMode(registering ? "signin" : "register");
               setError(null);
+              focus("username");
             }}
           >
             {registering ? "I have an account: sign in" : "New here: register"}
@@ -86,4 +102,14 @@ export function SignIn({ me, entered }: { me: Me; entered: () => void }) {
       </div>
     </main>
   );
+}
+
+/** What was left empty first, in words. */
+export function missingWords(value: (name: string) => string, invited: boolean): { name: string; words: string } | null {
+  const [address, password] = [value("username"), value("password")];
+  if (address === "" && password === "") return { name: "username", words: "Type your address and your password." };
+  if (address === "") return { name: "username", words: "Type your address." };
+  if (password === "") return { name: "password", words: "Type your password." };
+  if (invited && value("invitation") === "") return { name: "invitation", words: "Type the invitation that you were given." };
+  return null;
 }

@@ -2,6 +2,7 @@
 import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Command } from "prosemirror-state";
 import { currentKind, hasStyle, type LineKind, linkAt, setKind, setLink, type Style, toggleStyle } from "../editor/commands";
+import { linkProblem } from "../editor/schema";
 import { type Active, active, activeChange, linkBox } from "./active";
 import { Icon } from "./icons";
 import { useReadable } from "./readable";
@@ -92,7 +93,7 @@ function roam(event: KeyboardEvent, bar: HTMLElement | null, now: Active | null)
 function LinkBox({ now }: { now: Active }) {
   const id = useId();
   const [address, setAddress] = useState(() => linkAt(now.editor.view.state)?.address ?? "");
-  const [wrong, setWrong] = useState(false);
+  const [wrong, setWrong] = useState<string | null>(null);
   const input = useRef<HTMLInputElement>(null);
   useLayoutEffect(() => input.current?.select(), []);
   const close = () => {
@@ -100,18 +101,22 @@ function LinkBox({ now }: { now: Active }) {
     now.editor.focus();
   };
   const apply = (value: string) => {
-    let done = false;
     const { view } = now.editor;
-    done = setLink(value.trim())(view.state, (tr) => view.dispatch(tr), view);
-    if (done || value === "") close();
-    else setWrong(true);
+    setLink(value.trim())(view.state, (tr) => view.dispatch(tr), view);
+    close();
+  };
+  const submit = () => {
+    const problem = linkProblem(address);
+    setWrong(problem);
+    if (problem === null) apply(address);
+    else input.current?.focus();
   };
   return (
     <form
       class="link-box"
       onSubmit={(event) => {
         event.preventDefault();
-        apply(address);
+        submit();
       }}
       onKeyDown={(event) => {
         if (event.key !== "Escape") return;
@@ -121,9 +126,9 @@ function LinkBox({ now }: { now: Active }) {
     >
       <div class="field">
         <label for={id}>Address of the link</label>
-        <input id={id} ref={input} value={address} onInput={(event) => setAddress(event.currentTarget.value)} autocomplete="off" spellcheck={false} aria-describedby={`${id}-wrong`} />
+        <input id={id} ref={input} value={address} onInput={(event) => setAddress(event.currentTarget.value)} autocomplete="off" spellcheck={false} aria-describedby={`${id}-wrong`} aria-invalid={wrong !== null} />
         <span class="error" id={`${id}-wrong`} role="alert">
-          {wrong ? "A link begins with https:, http:, mailto: or wave:." : ""}
+          {wrong}
         </span>
       </div>
       <button type="submit" class="button primary small">Set link</button>

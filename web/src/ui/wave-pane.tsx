@@ -1,6 +1,6 @@
 /** One wave: its states while it loads, and when it is open. */
-import { useEffect, useState } from "preact/hooks";
-import type { Wave, Wavelet } from "../wave/client";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import type { Conversation, Wave, Wavelet } from "../wave/client";
 import { active } from "./active";
 import { useApp } from "./context";
 import { useDelayed } from "./delay";
@@ -9,6 +9,8 @@ import { Drafts } from "./drafts";
 import { Icon } from "./icons";
 import { NextUnread } from "./next-unread";
 import { Participants } from "./participants";
+import { fullName, looksOf } from "./people";
+import { Looks } from "./person";
 import { useMaybe, useReadable } from "./readable";
 import { navigate } from "./route";
 import { ThreadView } from "./thread";
@@ -29,7 +31,8 @@ export function WavePane({ id }: { id: string }) {
   }, [client, id]);
   const status = useMaybe(wave?.status) ?? "loading";
   const root = useMaybe(wave?.root) ?? null;
-  if (status === "missing") return <Missing />;
+  const removedBy = useMaybe(root?.removedBy) ?? null;
+  if (status === "missing") return <Missing removedBy={removedBy} />;
   if (!wave || wave.id !== id || !root) return <Loading id={id} />;
   return <OpenWave key={root.name} id={id} wavelet={root} />;
 }
@@ -48,7 +51,11 @@ function OpenWave({ id, wavelet }: { id: string; wavelet: Wavelet }) {
   const conversation = useReadable(wavelet.conversation);
   const member = useReadable(wavelet.member);
   const writable = useReadable(wavelet.writable);
+  const removedBy = useReadable(wavelet.removedBy);
   const [details, setDetails] = useState(false);
+  const people = useReadable(wavelet.participants);
+  const looks = useMemo(() => looksOf(people), [people]);
+  const below = useTitleInView(title, conversation);
   useNews(wavelet);
   useEffect(() => {
     // On a phone the list is gone; else the focus stays where it is.
@@ -59,8 +66,8 @@ function OpenWave({ id, wavelet }: { id: string; wavelet: Wavelet }) {
     document.querySelector("#messages article.blip[data-unread]")?.scrollIntoView({ block: "nearest" });
   }, [wavelet]);
   return (
-    <>
-      <header class="wave-head">
+    <Looks.Provider value={looks}>
+      <header class={`wave-head${below ? " is-titled-below" : ""}`}>
         {writable && (
           <a class="skip" href="#composer">
             To the composer
@@ -75,7 +82,7 @@ function OpenWave({ id, wavelet }: { id: string; wavelet: Wavelet }) {
           <StateChips wavelet={wavelet} open={() => setDetails((shown) => !shown)} />
         </div>
         <Participants wavelet={wavelet} />
-        {!member && <p class="notice">You are not in this wave any more. You can read what was here, and copy it.</p>}
+        {!member && <p class="notice">{removalWords(removedBy, me.address, me.domains)} You can read what was here, and copy it.</p>}
         <Trouble wavelet={wavelet} />
       </header>
       {writable && <Toolbar />}
@@ -90,8 +97,24 @@ function OpenWave({ id, wavelet }: { id: string; wavelet: Wavelet }) {
         {details && <DeliveryPanel wavelet={wavelet} close={() => setDetails(false)} />}
         <NextUnread wavelet={wavelet} />
       </div>
-    </>
+    </Looks.Provider>
   );
+}
+
+/** Whether the first line, which is the title, is in view: then the header does not show it once more. */
+function useTitleInView(title: string, conversation: Conversation): boolean {
+  const [inView, setInView] = useState(false);
+  useEffect(() => {
+    const area = document.getElementById("messages");
+    const look = () => {
+      const line = area?.querySelector("article.blip.is-titled .blip-text > .line");
+      setInView(area != null && line != null && line.getBoundingClientRect().bottom > area.getBoundingClientRect().top + 8);
+    };
+    look();
+    area?.addEventListener("scroll", look, { passive: true });
+    return () => area?.removeEventListener("scroll", look);
+  }, [title, conversation]);
+  return inView;
 }
 
 /** Title and people are known from the list at once; the rest comes. */
@@ -122,11 +145,20 @@ function Loading({ id }: { id: string }) {
   );
 }
 
-function Missing() {
+/** Why I am not in a wave any more. */
+export function removalWords(by: string | null, me: string, domains: readonly string[]): string {
+  if (by === null) return "You are not in this wave any more.";
+  return by === me ? "You left this wave." : `You were removed from this wave by ${fullName(by, domains)}.`;
+}
+
+function Missing({ removedBy }: { removedBy: string | null }) {
+  const { me } = useApp();
   return (
     <div class="empty">
-      <h1 id="wave-title" tabIndex={-1}>You are not in this wave</h1>
-      <p>Or there is no such wave. Ask somebody who is in it to add you.</p>
+      <h1 id="wave-title" tabIndex={-1}>
+        {removedBy === null ? "You are not in this wave" : removalWords(removedBy, me.address, me.domains)}
+      </h1>
+      <p>{removedBy === null ? "Or there is no such wave. Ask somebody who is in it to add you." : "Ask somebody who is in it if you want to come back."}</p>
       <button type="button" class="button" onClick={() => navigate("/")}>
         Back to the inbox
       </button>

@@ -138,6 +138,8 @@ export interface Wavelet {
   readonly member: Readable<boolean>;
   /** Whether I may write: false when I am not a participant any more, and while our copy is in quarantine. */
   readonly writable: Readable<boolean>;
+  /** Who removed me, when that is known; my own address when I have left. */
+  readonly removedBy: Readable<string | null>;
 
   /** A blip or other document by its id; the same object each time. */
   blip(id: string): Blip;

@@ -7,7 +7,7 @@ import { Channel, type Output, type StoredChannel } from "../channel/channel";
 import { compose } from "../ot/compose";
 import type { Document } from "../ot/document";
 import { invert } from "../ot/invert";
-import { type DocOp, type OpComponent, OpError, type Operation } from "../ot/op";
+import { type DocOp, documentsOf, type OpComponent, OpError, type Operation } from "../ot/op";
 import { movePosition, movePositionPast } from "../ot/position";
 import type { ClientMessage, DeltaMessage, PeerDelivery, ReadBlip, ServerMessage, WaveletState } from "../wire/messages";
 import type { Blip, BlipChange, BlipMeta, Caret, KeptDraft, Saving, Wavelet } from "./client";
@@ -48,6 +48,8 @@ const CARET_EVERY = 100;
 const CARET_AGAIN = 5_000;
 const CARET_GONE = 10_000;
 const READ_AFTER = 300;
+/** While somebody writes before my eyes, it is not noted at every letter. */
+const READ_EVERY = 2_000;
 const RETRY_AFTER = 5_000;
 /** How long to wait for a storage that does not answer before a submission is sent all the same. */
 const STORE_WITHIN = 1_000;
@@ -95,6 +97,7 @@ export class OpenWavelet implements Wavelet {
   readonly carets = new Value<readonly Caret[]>([]);
   readonly member = new Value(true);
   readonly writable = new Value(true);
+  readonly removedBy = new Value<string | null>(null);
   channel: Channel;
   /** Channels of earlier pages whose changes are still to be sent. */
   #others: Channel[] = [];
@@ -110,6 +113,7 @@ export class OpenWavelet implements Wavelet {
   /** When the caret is sent next. */
   #caretDue: number | null = null;
   #readTimer = false;
+  #readSent = 0;
   #pumping = false;
   #closed = false;
 
@@ -161,6 +165,11 @@ export class OpenWavelet implements Wavelet {
     return meta !== null && meta.lastModifiedVersion > (this.#read.get(id) ?? 0);
   }
 
+  /** How many blips of the conversation have changed since they were read. */
+  get unread(): number {
+    return [...this.conversation.get().blips.keys()].filter((id) => this.isUnread(id)).length;
+  }
+
   appendBlip(thread: string | null): string {
     const id = this.#newBlip();
     this.change(conversation.appendBlip(this.#documents, thread, id), null);
@@ -206,6 +215,7 @@ export class OpenWavelet implements Wavelet {
       this.#toRead.add(id);
       this.#blips.get(id)?.unread.set(false);
     }
+    if (this.#toRead.size > 0) this.#around.changed();
     this.#sendReadLater();
   }
 
@@ -250,14 +260,16 @@ export class OpenWavelet implements Wavelet {
 
   /** A delta of the wavelet. */
   receive(delta: DeltaMessage): void {
-    const wasUnread = new Map([...this.#blips.keys()].map((id) => [id, this.isUnread(id)]));
+    const mine = delta.author === this.#around.address ? documentsOf(delta.operations) : [];
+    const wasRead = mine.filter((id) => id.startsWith("b+") && !this.isUnread(id));
     const before = this.channel.confirmed.version;
     for (const channel of this.#all()) channel.receive(delta);
     if (this.channel.confirmed.version !== before) {
       this.#recent.push(delta);
       if (this.#recent.length > RECENT) this.#recent.shift();
       this.#around.confirmed(this.channel.confirmed);
-      if (delta.own?.session === this.channel.session) this.#readOwn(delta, wasUnread);
+      // What I wrote in a blip that I had read, here or with another client, I have read.
+      this.markRead(wasRead);
     }
     this.pump();
   }
@@ -402,6 +414,7 @@ export class OpenWavelet implements Wavelet {
     }
     this.participants.set(local.participants);
     this.title.set(this.#title());
+    this.removedBy.set(this.channel.removedBy);
     this.member.set(!removed);
     this.#publishWritable();
     this.#refreshBlips();
@@ -449,25 +462,21 @@ export class OpenWavelet implements Wavelet {
     if (before.state !== state || before.changes !== changes) this.saving.set({ state, changes });
   }
 
-  /** What I wrote in a blip that I had read, I have read. */
-  #readOwn(delta: DeltaMessage, wasUnread: ReadonlyMap<string, boolean>): void {
-    const ids = delta.operations.flatMap((op) => ("mutateDocument" in op ? [op.mutateDocument.documentId] : []));
-    this.markRead(ids.filter((id) => wasUnread.get(id) === false));
-  }
-
   #sendReadLater(): void {
     if (this.#readTimer || this.#toRead.size === 0) return;
     this.#readTimer = true;
+    const wait = Math.max(READ_AFTER, this.#readSent + READ_EVERY - this.#around.now());
     this.#around.setTimeout(() => {
       this.#readTimer = false;
       this.#sendReads();
-    }, READ_AFTER);
+    }, wait);
   }
 
   #sendReads(): void {
     if (this.#toRead.size === 0 || !this.channel.linked || this.#closed) return;
     const blips = [...this.#toRead];
     this.#toRead.clear();
+    this.#readSent = this.#around.now();
     this.#around.send({ type: "read", wavelet: this.name, blips, version: this.channel.confirmed.version });
   }
 

@@ -2,6 +2,7 @@
 
 import { Channel, type StoredChannel } from "../channel/channel";
 import type { Storage } from "../channel/storage";
+import { sameJson } from "../ot/op";
 import type { ClientMessage, InboxRow, OpComponent, ServerMessage, WaveletState } from "../wire/messages";
 import type { SocketEvents } from "../wire/socket";
 import type { Client, ConnectionState, KeptDraft, Saving, Wave, Wavelet } from "./client";
@@ -72,6 +73,8 @@ export class ClientStore implements Client, SocketEvents {
   readonly address: Value<string | null>;
   readonly domains = new Value<readonly string[]>([]);
   readonly inbox = new Value<readonly InboxRow[] | null>(null);
+  /** The rows as the server has them. */
+  #rows: readonly InboxRow[] | null = null;
   readonly saving = new Value<Saving>({ state: "saved", changes: 0 });
   readonly drafts = new Value<readonly KeptDraft[]>([]);
   readonly errors = new Emitter<string>();
@@ -207,9 +210,9 @@ export class ClientStore implements Client, SocketEvents {
       case "inbox":
         return this.#setInbox(message.rows);
       case "inboxRow":
-        return this.#setInbox([message.row, ...(this.inbox.get() ?? []).filter((row) => row.wave !== message.row.wave)]);
+        return this.#setInbox([message.row, ...(this.#rows ?? []).filter((row) => row.wave !== message.row.wave)]);
       case "inboxGone":
-        return this.#setInbox((this.inbox.get() ?? []).filter((row) => row.wave !== message.wave));
+        return this.#setInbox((this.#rows ?? []).filter((row) => row.wave !== message.wave));
       case "error":
         return this.errors.emit(message.text);
       case "signedOut":
@@ -298,8 +301,23 @@ export class ClientStore implements Client, SocketEvents {
 
   #setInbox(rows: readonly InboxRow[]): void {
     const sorted = [...rows].sort((a, b) => b.lastModified - a.lastModified);
-    this.inbox.set(sorted);
+    this.#rows = sorted;
+    this.#showInbox();
     void this.#storage?.saveInbox(sorted).catch(() => {});
+  }
+
+  /** Of a wave that is open we know ourselves, and at once, what is unread. */
+  #showInbox(): void {
+    if (this.#rows === null) return;
+    const shown = this.#rows.map((row) => {
+      const wave = this.#waves.get(row.wave);
+      if (row.unread === 0 || wave === undefined || wave.opening || wave.open.size === 0 || wave.users === 0) return row;
+      const unread = Math.min(row.unread, [...wave.open.values()].reduce((sum, wavelet) => sum + wavelet.unread, 0));
+      return unread === row.unread ? row : { ...row, unread };
+    });
+    const before = this.inbox.get();
+    const same = before?.length === shown.length && shown.every((row, i) => row === before[i] || sameJson(row, before[i]));
+    if (!same) this.inbox.set(shown);
   }
 
   // Waves.
@@ -425,6 +443,7 @@ export class ClientStore implements Client, SocketEvents {
       emit: (event) => this.#emit(event),
       changed: () => {
         this.#sumUp();
+        this.#showInbox();
         if (wave.users === 0) this.#closeIdle(wave);
       },
       newId: () => world.newId(),
@@ -468,7 +487,8 @@ export class ClientStore implements Client, SocketEvents {
     this.#sequences.clear();
     try {
       this.drafts.set(await storage.drafts());
-      if (this.inbox.get() === null) this.inbox.set(await storage.inbox());
+      const rows = await storage.inbox();
+      if (this.#rows === null && rows !== null) this.inbox.set((this.#rows = rows));
       for (const channel of await storage.adopt()) {
         this.#orphans.set(channel.wavelet, [...(this.#orphans.get(channel.wavelet) ?? []), channel]);
       }

@@ -340,6 +340,34 @@ describe("the client", () => {
     }
   });
 
+  it("counts what I wrote with another client as read, and shows an open wave's row as it is here", async () => {
+    const { hub, bob, wave, theirs } = await begin();
+    const id = root(theirs).conversation.get().root.blips[0]!.id;
+    root(theirs).markRead([id]);
+    const other = new Browser(hub, "bob@example.org").page().client;
+    const tab = other.open(wave.id);
+    await hub.settle(1_000);
+    type(tab, "by the other client");
+    const added = root(tab).appendBlip(null);
+    await hub.settle(1_000);
+    type(tab, "another", added);
+    await hub.settle(1_000);
+    expect(root(theirs).blip(id).unread.get()).toBe(false);
+    expect(root(theirs).blip(added).unread.get()).toBe(false);
+    const row = { wave: wave.id, title: "Hi", snippet: "", people: ["alice@example.org"], unread: 2, blips: 2, lastModified: 1, lastAuthor: "bob@example.org", waitingFor: [] };
+    bob.message({ type: "inboxRow", row });
+    expect(bob.inbox.get()).toMatchObject([{ unread: 0 }]);
+    type(wave, "by alice");
+    await hub.settle(1_000);
+    expect(bob.inbox.get()).toMatchObject([{ unread: 1 }]);
+    root(theirs).markRead([id]);
+    expect(bob.inbox.get()).toMatchObject([{ unread: 0 }]);
+    theirs.close();
+    await hub.settle(1_000);
+    bob.message({ type: "inboxRow", row });
+    expect(bob.inbox.get()).toMatchObject([{ unread: 2 }]);
+  });
+
   it("says that a wave is missing when it is, and keeps my words when I was removed", async () => {
     const { hub, alice, bob, wave, theirs } = await begin();
     const nothing = alice.open("example.org/w+nothing");
@@ -356,6 +384,21 @@ describe("the client", () => {
     expect(root(theirs).writable.get()).toBe(false);
     bob.dismiss(bob.drafts.get()[0]!.id);
     expect(bob.drafts.get()).toEqual([]);
+  });
+});
+
+describe("a removal", () => {
+  it("says who did it, also when it was oneself", async () => {
+    const { hub, wave, theirs } = await begin();
+    expect(root(theirs).removedBy.get()).toBeNull();
+    root(wave).removeParticipant("bob@example.org");
+    await hub.settle(1_000);
+    expect(root(theirs).removedBy.get()).toBe("alice@example.org");
+    expect(root(theirs).writable.get()).toBe(false);
+    root(wave).removeParticipant("alice@example.org");
+    await hub.settle(1_000);
+    expect(root(wave).removedBy.get()).toBe("alice@example.org");
+    expect(root(wave).writable.get()).toBe(false);
   });
 });
 
