@@ -55,7 +55,7 @@ class FakeWavelet implements Wavelet {
       changes.emit({ kind: "operation", operation, document: document.get(), author: ALICE, source: source ?? null });
       this.refresh();
     };
-    return { id, document, meta: new Value<BlipMeta | null>(null), changes, unread: new Value(false), submit };
+    return { id, document, meta: new Value<BlipMeta | null>(null), changes, unread: new Value(false), unsent: new Value(query.has("unsent") ? [[2, 8]] as const : []), submit };
   }
 
   blip(id: string) {
@@ -137,7 +137,7 @@ export function createClient(): Client {
     : [];
   return {
     connection: new Value<ConnectionState>(CONNECTIONS[query.get("connection") ?? ""] ?? { kind: "online" }),
-    address: new Value(ALICE), domains: new Value(["initech.lab"]), inbox, saving, drafts: new Value(drafts), errors: new Emitter<string>(),
+    address: new Value(ALICE), domains: new Value(["initech.lab"]), inbox, saving, domainStates: new Value(new Map()), drafts: new Value(drafts), errors: new Emitter<string>(),
     start: () => {}, stop: async () => {}, retry: () => {}, flush: async () => {}, dismiss: () => {}, open,
     create() {
       const wave = `initech.lab/w+new${all.size}`;

@@ -22,6 +22,7 @@ import { offsetAt, positionNear } from "./positions";
 import { schema } from "./schema";
 import { AnchorView, type ThreadMark, threadsMeta, threadsPlugin } from "./threads";
 import { extent, UndoStack } from "./undo";
+import { unsentMeta, unsentPlugin } from "./unsent";
 
 type Op = readonly OpComponent[];
 
@@ -83,7 +84,7 @@ export class BlipEditor {
       finish: events.finish,
     });
     this.view = new EditorView({ mount: place }, {
-      state: EditorState.create({ doc: blip.doc, schema, plugins: [...keys, cleanPlugin, caretsPlugin, threadsPlugin] }),
+      state: EditorState.create({ doc: blip.doc, schema, plugins: [...keys, cleanPlugin, caretsPlugin, unsentPlugin, threadsPlugin] }),
       dispatchTransaction: (tr) => this.dispatch(tr),
       editable: () => this.writable,
       attributes: (state) => ({
@@ -208,6 +209,16 @@ export class BlipEditor {
     const at = (offset: number) => positionNear(doc, offset - this.frame.before.length);
     const placed: RemoteCaret[] = carets.map(({ session, name, look, anchor, focus }) => ({ session, name, look, anchor: at(anchor), head: at(focus) }));
     this.view.dispatch(this.view.state.tr.setMeta(...caretsMeta(placed)));
+  }
+
+  /** Underlines what is not sent yet, at item offsets of the document. */
+  showUnsent(ranges: readonly (readonly [number, number])[]): void {
+    // What is being composed is not touched; it comes again with the next change.
+    if (this.view.composing || this.held.length > 0) return;
+    this.readSelection();
+    const { doc } = this.view.state;
+    const at = (offset: number) => positionNear(doc, offset - this.frame.before.length);
+    this.view.dispatch(this.view.state.tr.setMeta(...unsentMeta(ranges.map(([from, to]) => [at(from), at(to)]))));
   }
 
   /** What the markers say, and where open threads are rendered. */

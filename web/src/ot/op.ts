@@ -82,6 +82,20 @@ export function outputLength(op: DocOp): number {
   return op.reduce((sum, c) => sum + produced(c), 0);
 }
 
+/** Where in the document after an operation the text is that it inserts: from and to, in items. */
+export function insertedRanges(op: DocOp): [number, number][] {
+  const ranges: [number, number][] = [];
+  let at = 0;
+  for (const c of op) {
+    const end = at + produced(c);
+    const last = ranges[ranges.length - 1];
+    if ("characters" in c && last?.[1] === at) last[1] = end;
+    else if ("characters" in c) ranges.push([at, end]);
+    at = end;
+  }
+  return ranges;
+}
+
 /** Whether an operation only retains, and so changes nothing. */
 export function isIdentity(op: DocOp): boolean {
   return op.every((c) => "retain" in c);

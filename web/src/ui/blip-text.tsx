@@ -55,6 +55,11 @@ export function BlipText({ wavelet, blip, label, threads, closed, toggle, leave 
       const looks = looksOf(wavelet.participants.get());
       mounted?.editor.showCarets(here.map(({ session, address, anchor, focus }) => ({ session, name: nameOf(address), look: looks.get(address) ?? lookOf(address), anchor, focus })));
     };
+    const unsent = () => {
+      if (marked || source.unsent.get().length > 0) mounted?.editor.showUnsent(source.unsent.get());
+      marked = source.unsent.get().length > 0;
+    };
+    let marked = false;
     let drawing = false;
     let rest: ReturnType<typeof setTimeout> | undefined;
     const caretsSoon = () => {
@@ -63,6 +68,7 @@ export function BlipText({ wavelet, blip, label, threads, closed, toggle, leave 
       queueMicrotask(() => {
         drawing = false;
         carets();
+        unsent();
       });
     };
     const mount = () => {
@@ -115,6 +121,7 @@ export function BlipText({ wavelet, blip, label, threads, closed, toggle, leave 
         draw(null);
       }),
       wavelet.carets.subscribe(caretsSoon),
+      source.unsent.subscribe(caretsSoon),
     ];
     return () => {
       for (const end of off) end();

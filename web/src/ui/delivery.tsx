@@ -79,8 +79,8 @@ export function detailWords(peer: PeerDelivery, now: number): string[] {
     if (nextTry !== null) lines.push(`Next try ${untilWords(nextTry, now)}.`);
   }
   if (state === "stale" && nextTry !== null) lines.push(`Asked again ${untilWords(nextTry, now)}.`);
-  if (state === "neverReached") lines.push(`No wave server was found at ${domain}.`);
-  if (reason && state !== "delivered" && state !== "sending") lines.push(reason);
+  if (state === "neverReached") lines.push(`No wave server was found at ${domain}${reason ? `: ${reason.replace(/\.$/, "")}` : ""}.`);
+  else if (reason && state !== "delivered" && state !== "sending") lines.push(reason);
   if (host) lines.push(`This wave is hosted at ${domain}: rules and history are kept there.`);
   if (peer.legacy) lines.push(`${domain} runs an older server: emoji and some other characters cannot be sent to it.`);
   return lines;

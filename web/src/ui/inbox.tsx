@@ -1,6 +1,6 @@
 /** The list of waves: real links, live order, arrow keys. */
 import { useMemo, useRef, useState } from "preact/hooks";
-import type { InboxRow } from "../wave/client";
+import type { DeliveryState, InboxRow } from "../wave/client";
 import { useApp } from "./context";
 import { Icon } from "./icons";
 import { fullName, looksOf } from "./people";
@@ -57,10 +57,16 @@ export function moveRow(list: Element | null, by: number): void {
   next?.focus();
 }
 
+/** States of a domain that the wave's header shows in red: the list says the same. */
+const FAILED: readonly DeliveryState[] = ["neverReached", "refused", "blocked"];
+
 type RowProps = { row: InboxRow; open: boolean; stop: boolean; focused: () => void };
 
 function Row({ row, open, stop, focused }: RowProps) {
-  const { me } = useApp();
+  const { client, me } = useApp();
+  const states = useReadable(client.domainStates);
+  const notDelivered = row.waitingFor.filter((domain) => FAILED.includes(states.get(domain) ?? "waiting"));
+  const waiting = row.waitingFor.filter((domain) => !notDelivered.includes(domain));
   const others = row.people.filter((address) => address !== me.address);
   const shown = (others.length > 0 ? others : row.people).slice(0, 2);
   const looks = useMemo(() => looksOf(row.people), [row.people]);
@@ -95,10 +101,17 @@ function Row({ row, open, stop, focused }: RowProps) {
         ) : (
           <span />
         )}
-        {row.waitingFor.length > 0 && (
+        {/* Of the open wave the header says it. */}
+        {!open && notDelivered.length > 0 && (
+          <span class="row-marks bad">
+            <Icon name="alert" />
+            {`Not delivered to ${notDelivered.join(", ")}`}
+          </span>
+        )}
+        {!open && waiting.length > 0 && (
           <span class="row-marks">
             <Icon name="clock" />
-            {`Waiting for ${row.waitingFor.join(", ")}`}
+            {`Waiting for ${waiting.join(", ")}`}
           </span>
         )}
       </a>

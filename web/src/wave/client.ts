@@ -107,6 +107,8 @@ export interface Blip {
   readonly changes: Pick<Emitter<BlipChange>, "on">;
   /** Whether it has changed since I read it. */
   readonly unread: Readable<boolean>;
+  /** While there is no connection: where in `document` the text is that is not sent yet, from and to, in items. */
+  readonly unsent: Readable<readonly (readonly [number, number])[]>;
   /**
    * Makes a change of mine. `operation` must fit `document.get()`; throws an `OpError`, and nothing has happened, if it
    * does not. `source` comes back in `changes`.
@@ -185,6 +187,8 @@ export interface Client {
   readonly domains: Readable<readonly string[]>;
   /** The waves I am in, newest first; null until they are loaded. */
   readonly inbox: Readable<readonly InboxRow[] | null>;
+  /** How delivery to other domains was last, as far as the waves that were open here have shown it. */
+  readonly domainStates: Readable<ReadonlyMap<string, DeliveryState>>;
   /** How many changes of all waves are not confirmed. */
   readonly saving: Readable<Saving>;
   /** Changes that could not be merged. */

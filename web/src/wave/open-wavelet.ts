@@ -4,10 +4,10 @@
  */
 
 import { Channel, type Output, type StoredChannel } from "../channel/channel";
-import { compose } from "../ot/compose";
+import { compose, composeAll } from "../ot/compose";
 import type { Document } from "../ot/document";
 import { invert } from "../ot/invert";
-import { type DocOp, documentsOf, type OpComponent, OpError, type Operation } from "../ot/op";
+import { type DocOp, documentsOf, insertedRanges, type OpComponent, OpError, type Operation, sameJson } from "../ot/op";
 import { movePosition, movePositionPast } from "../ot/position";
 import type { ClientMessage, DeltaMessage, PeerDelivery, ReadBlip, ServerMessage, WaveletState } from "../wire/messages";
 import type { Blip, BlipChange, BlipMeta, Caret, KeptDraft, Saving, Wavelet } from "./client";
@@ -60,6 +60,8 @@ const ANSWER_WITHIN = 30_000;
 /** Deltas that are remembered to move carets of a little while ago. */
 const RECENT = 200;
 
+const NO_RANGES: readonly (readonly [number, number])[] = [];
+
 type CaretMessage = Extract<ServerMessage, { type: "caret" }>;
 
 interface KnownCaret extends Caret {
@@ -70,6 +72,7 @@ class OpenBlip implements Blip {
   readonly document: Value<Document>;
   readonly meta: Value<BlipMeta | null>;
   readonly unread: Value<boolean>;
+  readonly unsent: Value<readonly (readonly [number, number])[]>;
   readonly changes = new Emitter<BlipChange>();
 
   constructor(
@@ -79,6 +82,7 @@ class OpenBlip implements Blip {
     this.document = new Value(wavelet.channel.local.document(id));
     this.meta = new Value(wavelet.channel.local.meta(id));
     this.unread = new Value(wavelet.isUnread(id));
+    this.unsent = new Value(wavelet.unsentIn(id));
   }
 
   submit(operation: DocOp, source: unknown = null): void {
@@ -163,6 +167,14 @@ export class OpenWavelet implements Wavelet {
   isUnread(id: string): boolean {
     const meta = this.channel.local.meta(id);
     return meta !== null && meta.lastModifiedVersion > (this.#read.get(id) ?? 0);
+  }
+
+  /** Where the text of mine is that cannot be sent now. */
+  unsentIn(id: string): readonly (readonly [number, number])[] {
+    if (this.saving.get().state !== "unsent") return NO_RANGES;
+    const mine = [...(this.channel.inFlight?.current ?? []), ...this.channel.pending];
+    const operations = mine.flatMap((op) => ("mutateDocument" in op && op.mutateDocument.documentId === id ? [op.mutateDocument.operation] : []));
+    return operations.length === 0 ? NO_RANGES : insertedRanges(composeAll(operations));
   }
 
   /** How many blips of the conversation have changed since they were read. */
@@ -419,6 +431,10 @@ export class OpenWavelet implements Wavelet {
     this.#publishWritable();
     this.#refreshBlips();
     this.#publishSaving();
+    for (const [id, blip] of this.#blips) {
+      const unsent = this.unsentIn(id);
+      if (!sameJson(unsent, blip.unsent.get())) blip.unsent.set(unsent);
+    }
     for (const channel of this.#all()) void this.#around.store(channel).catch(() => {});
     this.#around.changed();
   }

@@ -3,7 +3,7 @@
 import { Channel, type StoredChannel } from "../channel/channel";
 import type { Storage } from "../channel/storage";
 import { sameJson } from "../ot/op";
-import type { ClientMessage, InboxRow, OpComponent, ServerMessage, WaveletState } from "../wire/messages";
+import type { ClientMessage, DeliveryState, InboxRow, OpComponent, PeerDelivery, ServerMessage, WaveletState } from "../wire/messages";
 import type { SocketEvents } from "../wire/socket";
 import type { Client, ConnectionState, KeptDraft, Saving, Wave, Wavelet } from "./client";
 import { emptyBlip, emptyManifest, MANIFEST } from "./conversation";
@@ -73,6 +73,7 @@ export class ClientStore implements Client, SocketEvents {
   readonly address: Value<string | null>;
   readonly domains = new Value<readonly string[]>([]);
   readonly inbox = new Value<readonly InboxRow[] | null>(null);
+  readonly domainStates = new Value<ReadonlyMap<string, DeliveryState>>(new Map());
   /** The rows as the server has them. */
   #rows: readonly InboxRow[] | null = null;
   readonly saving = new Value<Saving>({ state: "saved", changes: 0 });
@@ -204,7 +205,7 @@ export class ClientStore implements Client, SocketEvents {
       case "caret":
         return this.#wavelet(message.wavelet)?.caret(message);
       case "delivery":
-        return this.#wavelet(message.wavelet)?.delivered(message.peers);
+        return this.#delivery(message.wavelet, message.peers);
       case "readState":
         return this.#wavelet(message.wavelet)?.readState(message.blips);
       case "inbox":
@@ -219,6 +220,13 @@ export class ClientStore implements Client, SocketEvents {
         return this.#signedOut();
       case "pong":
     }
+  }
+
+  #delivery(name: string, peers: readonly PeerDelivery[]): void {
+    this.#wavelet(name)?.delivered(peers);
+    const states = this.domainStates.get();
+    if (peers.every(({ domain, state }) => states.get(domain) === state)) return;
+    this.domainStates.set(new Map([...states, ...peers.map(({ domain, state }) => [domain, state] as const)]));
   }
 
   #welcome(address: string, domains: readonly string[]): void {

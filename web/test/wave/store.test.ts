@@ -387,6 +387,24 @@ describe("the client", () => {
   });
 });
 
+describe("what is not sent yet", () => {
+  it("is known by its place, until it is sent", async () => {
+    const { hub, wave, theirs } = await begin();
+    const blip = root(wave).blip(root(wave).conversation.get().root.blips[0]!.id);
+    hub.up = false;
+    hub.cut("alice@example.org");
+    type(wave, " away");
+    expect(blip.unsent.get()).toEqual([[5, 10]]);
+    type(theirs, "!");
+    type(wave, "?");
+    expect(blip.unsent.get()).toEqual([[5, 11]]);
+    hub.up = true;
+    await hub.settle(40_000);
+    expect(blip.unsent.get()).toEqual([]);
+    expect(text(wave)).toBe(text(theirs));
+  });
+});
+
 describe("a removal", () => {
   it("says who did it, also when it was oneself", async () => {
     const { hub, wave, theirs } = await begin();
