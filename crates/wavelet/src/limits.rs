@@ -85,12 +85,22 @@ pub(crate) fn check_size(ops: &[WaveletOp], encoded_len: usize) -> Result<(), Re
             "an operation has at most {OP_COMPONENTS_MAX} components, this one has {longest}"
         )));
     }
+    if ops.iter().filter_map(doc_op).any(has_empty_key) {
+        return Err(Refusal::DoesNotApply("an annotation key is not empty".to_owned()));
+    }
     if encoded_len > DELTA_BYTES_MAX {
         return Err(Refusal::TooLarge(format!(
             "a delta has at most {DELTA_BYTES_MAX} bytes, this one has {encoded_len}"
         )));
     }
     Ok(())
+}
+
+/// Whether an annotation has an empty key: well-formed, but no server reads it (operations.md §1).
+fn has_empty_key(op: &DocOp) -> bool {
+    op.components().iter().any(|component| {
+        matches!(component, Component::AnnotationBoundary(boundary) if boundary.changes.iter().any(|change| change.key.is_empty()))
+    })
 }
 
 /// Whether any text in these operations is beyond U+FFFF, which the reference's servers refuse in `characters`.

@@ -101,6 +101,10 @@ fn from_boundary(boundary: proto::AnnotationBoundary) -> Result<AnnotationBounda
         .into_iter()
         .map(|u| {
             let key = u.key.ok_or_else(|| DecodeError::missing(MESSAGE, "key"))?;
+            // The reference's validator lets it pass, its reader does not (operations.md §1); an end without a change is none.
+            if key.is_empty() {
+                return Err(DecodeError::new(MESSAGE, "an annotation key is not empty"));
+            }
             Ok(AnnotationChange {
                 key: key.into(),
                 old: u.old_value.map(Into::into),

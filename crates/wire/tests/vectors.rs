@@ -20,6 +20,17 @@ fn read(file: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+fn read_gz(file: &str) -> Vec<Value> {
+    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
+    let path = std::env::var_os("BILLOW_VECTORS")
+        .map_or_else(default, PathBuf::from)
+        .join(file);
+    let packed = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed), &mut text).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// Runs every case, prints the counts, and fails with the first few failures.
 fn run(file: &str, case: impl Fn(&Value) -> Result<(), String>) {
     let cases = read(file);
@@ -73,6 +84,57 @@ fn wire() {
         }
         Ok(())
     });
+}
+
+/// What we write and take, the reference reads: whatever it cannot read is ill-formed here, or does not read here either, or
+/// has text beyond U+FFFF, which is kept from its servers.
+#[test]
+fn whatever_we_write_the_reference_reads() {
+    let cases = read_gz("validity.jsonl.gz");
+    let (mut ours, mut kept_back, mut unread) = (0, 0, Vec::new());
+    for case in &cases {
+        let components = case["op"].as_array().unwrap();
+        let Some(op) = is_sound(components)
+            .then(|| DocOp::new(components.iter().map(component).collect()).ok())
+            .flatten()
+        else {
+            continue;
+        };
+        let reads = case["wire"].as_str().unwrap().starts_with("ok");
+        if op.has_supplementary_text() {
+            kept_back += 1;
+        } else if DocOp::decode(&op.encode()).is_ok() != reads {
+            unread.push(case["id"].as_str().unwrap());
+        } else {
+            ours += usize::from(reads);
+        }
+    }
+    println!(
+        "validity.jsonl: {ours} of {} are ours too, {kept_back} kept from reference servers",
+        cases.len()
+    );
+    assert!(unread.is_empty(), "{unread:?}");
+    assert!(ours > 3_000 && kept_back > 0, "{ours} {kept_back}");
+}
+
+/// Whether the components can be values at all: counts of 32 bits, attribute changes of different names.
+fn is_sound(components: &[Value]) -> bool {
+    components.iter().all(|component| {
+        let (key, value) = component.as_object().unwrap().iter().next().unwrap();
+        match key.as_str() {
+            "retain" => value.as_u64().is_some_and(|count| u32::try_from(count).is_ok()),
+            "updateAttributes" => {
+                let names: Vec<&str> = value
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|c| c["key"].as_str().unwrap())
+                    .collect();
+                names.iter().collect::<std::collections::BTreeSet<_>>().len() == names.len()
+            }
+            _ => true,
+        }
+    })
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use billow_model::doc::{AnnotationBoundary, AnnotationChange};
 use billow_model::{
     Component, Delta, DocOp, DocumentId, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, WaveletOp,
 };
@@ -394,6 +395,39 @@ fn what_a_user_may_not_do_is_refused_with_its_reason() {
         vec![WaveletOp::AddParticipant(address("bob@acme.lab"))],
     );
     assert_eq!(host.answer(), Err(Refusal::FirstAddsAuthor));
+}
+
+#[test]
+fn an_annotation_without_a_key_is_refused_for_no_server_reads_it() {
+    let mut host = Host::with(&["alice@initech.lab"]);
+    let boundary = |ends: &[&str], key: Option<&str>| {
+        let change = |key: &str| AnnotationChange {
+            key: key.into(),
+            old: None,
+            new: Some("v".into()),
+        };
+        Component::AnnotationBoundary(AnnotationBoundary {
+            ends: ends.iter().map(|key| (*key).into()).collect(),
+            changes: key.map(change).into_iter().collect(),
+        })
+    };
+    let annotate = |key: &str| {
+        let components = vec![
+            boundary(&[], Some(key)),
+            Component::Characters("x".into()),
+            boundary(&[key], None),
+        ];
+        let op = DocOp::new(components).unwrap();
+        let id = DocumentId::new("notes").unwrap();
+        vec![WaveletOp::MutateDocument { id, op }]
+    };
+    host.submit(1, ("a", 1), "alice@initech.lab", 1, annotate(""));
+    assert_eq!(
+        host.answer(),
+        Err(Refusal::DoesNotApply("an annotation key is not empty".to_owned()))
+    );
+    host.submit(2, ("a", 2), "alice@initech.lab", 1, annotate("k"));
+    assert!(host.answer().is_ok());
 }
 
 #[test]
