@@ -131,11 +131,21 @@ try {
   await heading(two, "Inbox").waitFor();
   await one.locator(".blip-text").first().click();
   await one.keyboard.press("Control+End");
+  // What is typed while this tab has no network is not sent before the sign-out.
+  const network = await context.newCDPSession(one);
+  const offline = (on) => network.send("Network.emulateNetworkConditions", { offline: on, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+  await network.send("Network.enable");
+  await offline(true);
+  await one.evaluate(() => dispatchEvent(new Event("offline")));
+  await one.keyboard.type(" unsent");
+  await until("it is not sent", async () => (await one.locator(".chip").first().innerText()).includes("not sent"), 40_000);
+  assert.equal(await one.locator(".unsent").innerText(), " unsent");
   await two.getByRole("button", { name: "Sign out", exact: true }).click();
   await heading(one, "Sign in to Billow").waitFor();
   assert.equal(await one.locator(".blip-text").count(), 0);
   assert.equal(await one.locator(".row").count(), 0);
   assert.equal(await one.title(), "Billow");
+  await offline(false);
   step("who signs out in one tab has no wave open in another");
 
   await two.getByLabel("Address").fill("alice");
@@ -147,7 +157,10 @@ try {
   await one.keyboard.type(" AAA");
   await saved(one);
   assert.equal(await one.locator(".notice").count(), 0);
-  assert.equal(await text(one), "Plan AAA");
+  assert.match(await text(one), /^Plan unsent AAA$/);
+  await one.keyboard.press("Control+Shift+Home");
+  await one.keyboard.type("Plan AAA");
+  await saved(one);
   step("who signs in again in one tab goes on in the other");
 
   const other = await browser.newContext({ viewport: { width: 1280, height: 800 } });

@@ -15,14 +15,15 @@ export function App({ makeClient }: { makeClient: (who: { address: string }) => 
   const [again, setAgain] = useState(false);
   const slow = useDelayed(me === null && problem === null, 300);
 
-  const look = useCallback(async () => {
-    setProblem(null);
+  const look = useCallback(async (quietly = false) => {
+    if (!quietly) setProblem(null);
     try {
       const found = await whoAmI();
+      setProblem(null);
       setMe(found);
       return found.address;
     } catch (error) {
-      setProblem(error instanceof Refusal ? error.message : "Something went wrong.");
+      if (!quietly) setProblem(error instanceof Refusal ? error.message : "Something went wrong.");
       return null;
     }
   }, []);
@@ -50,10 +51,13 @@ export function App({ makeClient }: { makeClient: (who: { address: string }) => 
     () =>
       watchTabs(async (news) => {
         const { address: mine, client: running } = now.current;
-        if (news.kind === "out" && news.address !== mine) return;
-        if (news.kind === "out") await running?.flush();
-        const found = await look();
-        if (news.kind !== "in" || found === null) return;
+        if (news.kind === "out") {
+          // At once, whether the server can be asked or not.
+          if (news.address === mine) setMe((old) => old && { ...old, address: null });
+          return;
+        }
+        const found = await look(true);
+        if (found === null) return;
         setAgain(false);
         if (found === mine) running?.start();
       }),
@@ -72,7 +76,7 @@ export function App({ makeClient }: { makeClient: (who: { address: string }) => 
       <main class="empty">
         <h1>Billow</h1>
         <p>{problem}</p>
-        <button type="button" class="button" onClick={look}>
+        <button type="button" class="button" onClick={() => void look()}>
           Try again
         </button>
       </main>
