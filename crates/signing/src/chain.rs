@@ -97,6 +97,12 @@ pub enum ChainError {
         /// OpenSSL's word for it.
         reason: String,
     },
+    /// The domain has posted enough of them.
+    #[error("{domain} has posted as many chains as are kept of one domain")]
+    TooMany {
+        /// Whose.
+        domain: Domain,
+    },
     /// OpenSSL failed in itself.
     #[error("openssl: {0}")]
     OpenSsl(String),

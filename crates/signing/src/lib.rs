@@ -6,6 +6,7 @@
 mod authority;
 mod chain;
 mod roots;
+mod sha1;
 mod signer;
 mod verifier;
 
@@ -13,4 +14,4 @@ pub use authority::{Authority, Issued};
 pub use chain::{ChainError, Validity};
 pub use roots::{RootsError, TrustRoots};
 pub use signer::{SignError, Signer, SignerError};
-pub use verifier::{Verified, Verifier, VerifyError};
+pub use verifier::{POSTED_MAX, Verified, Verifier, VerifyError};

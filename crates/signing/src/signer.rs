@@ -11,6 +11,7 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::x509::{X509, X509VerifyResult};
 
 use crate::chain::{self, ChainError, MIN_BITS, Validity};
+use crate::sha1;
 
 /// The private key of a domain and the certificate chain that goes with it. A clone is the same signer.
 #[derive(Clone)]
@@ -108,6 +109,9 @@ pub enum SignError {
         /// The delta's author.
         author: String,
     },
+    /// Bytes made so that the signature would be good for others too.
+    #[error("the delta bears the marks of a SHA-1 collision")]
+    Collision,
     /// OpenSSL failed in itself.
     #[error("openssl: {0}")]
     OpenSsl(String),
@@ -193,9 +197,7 @@ impl Signer {
                 author: delta.author.to_string(),
             });
         }
-        let bytes = self
-            .sign_bytes(delta.bytes())
-            .map_err(|error| SignError::OpenSsl(error.to_string()))?;
+        let bytes = self.sign_bytes(delta.bytes())?;
         let signature = Signature {
             bytes: bytes.into(),
             signer: self.0.id.clone(),
@@ -206,8 +208,13 @@ impl Signer {
         }))
     }
 
-    fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, openssl::error::ErrorStack> {
-        openssl::sign::Signer::new(MessageDigest::sha1(), &self.0.key)?.sign_oneshot_to_vec(bytes)
+    pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, SignError> {
+        if sha1::is_collision(bytes) {
+            return Err(SignError::Collision);
+        }
+        openssl::sign::Signer::new(MessageDigest::sha1(), &self.0.key)
+            .and_then(|mut signer| signer.sign_oneshot_to_vec(bytes))
+            .map_err(|error| SignError::OpenSsl(error.to_string()))
     }
 }
 

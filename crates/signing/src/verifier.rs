@@ -9,6 +9,7 @@ use openssl::pkey::{PKey, Public};
 
 use crate::chain::{Chain, ChainError, Validity};
 use crate::roots::TrustRoots;
+use crate::sha1;
 
 /// Signed by whom it says: the third rung of the ladder of trust. Only [`Verifier::verify`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +76,12 @@ pub enum VerifyError {
 pub struct Verifier {
     roots: TrustRoots,
     signers: HashMap<SignerId, Known>,
+    /// Chains that a domain has posted of itself.
+    posted: HashMap<Domain, Vec<SignerId>>,
 }
+
+/// Chains that a domain may have posted and that are valid at one time; a renewal every month leaves room.
+pub const POSTED_MAX: usize = 8;
 
 struct Known {
     info: SignerInfo,
@@ -89,6 +95,7 @@ impl Verifier {
         Self {
             roots,
             signers: HashMap::new(),
+            posted: HashMap::new(),
         }
     }
 
@@ -108,6 +115,29 @@ impl Verifier {
         let chain = Chain::check(&info, &self.roots, at)?;
         self.signers.insert(id.clone(), Known { info, chain });
         Ok(id)
+    }
+
+    /// Like [`Self::add`], for a chain that its domain gives us unasked: of those only [`POSTED_MAX`] that are valid now.
+    pub fn post(&mut self, info: SignerInfo, now: Timestamp) -> Result<SignerId, ChainError> {
+        let (id, domain) = (info.id(), info.domain.clone());
+        let mut posted = self.posted.remove(&domain).unwrap_or_default();
+        posted.retain(|id| {
+            self.signers
+                .get(id)
+                .is_some_and(|known| known.chain.validity.holds(now))
+        });
+        let added = if posted.contains(&id) || posted.len() < POSTED_MAX {
+            self.add(info, now)
+        } else {
+            Err(ChainError::TooMany { domain: domain.clone() })
+        };
+        if added.is_ok() && !posted.contains(&id) {
+            posted.push(id);
+        }
+        if !posted.is_empty() {
+            self.posted.insert(domain, posted);
+        }
+        added
     }
 
     /// The chain of a signer, to give to those who ask.
@@ -190,9 +220,11 @@ fn signing_domains(signed: &SignedDelta) -> Vec<Domain> {
     domains
 }
 
-/// PKCS#1 v1.5 with SHA-1, as OpenSSL checks it: the whole padding must be what the signer would have made.
-fn rsa_sha1(key: &PKey<Public>, bytes: &[u8], signature: &[u8]) -> bool {
-    openssl::sign::Verifier::new(MessageDigest::sha1(), key)
+/// PKCS#1 v1.5 with SHA-1, as OpenSSL checks it: the whole padding must be what the signer would have made. Never for
+/// bytes that were made to collide.
+pub(crate) fn rsa_sha1(key: &PKey<Public>, bytes: &[u8], signature: &[u8]) -> bool {
+    let holds = openssl::sign::Verifier::new(MessageDigest::sha1(), key)
         .and_then(|mut verifier| verifier.verify_oneshot(signature, bytes))
-        .unwrap_or(false)
+        .unwrap_or(false);
+    holds && !sha1::is_collision(bytes)
 }

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use billow_model::{Delta, Domain, HashedVersion, HistoryHash, Timestamp, Version, WaveletOp};
 use billow_signing::{
-    Authority, ChainError, Issued, SignError, Signer, SignerError, TrustRoots, Validity, Verifier, VerifyError,
+    Authority, ChainError, Issued, POSTED_MAX, SignError, Signer, SignerError, TrustRoots, Validity, Verifier,
+    VerifyError,
 };
 use billow_wire::{Encoded, HashAlgorithm, Signature, SignedDelta, SignerId, SignerInfo};
 use openssl::asn1::Asn1Time;
@@ -260,7 +261,7 @@ fn there_is_one_signature_by_each_domain_in_order() {
 }
 
 #[test]
-fn forged_signatures_are_refused() {
+fn b_106_forged_signatures_are_refused() {
     let authority = Authority::new("lab", YEAR).unwrap();
     let acme = signer("acme.lab", &authority.issue(&domain("acme.lab"), &[], YEAR).unwrap());
     let mut verifier = verifier(&authority);
@@ -294,7 +295,7 @@ fn forged_signatures_are_refused() {
 
 /// The forgery against readers that look for the digest and not at the rest (CVE-2006-4339): with e = 3 a cube root suffices.
 #[test]
-fn a_cube_root_with_trailing_garbage_is_no_signature() {
+fn b_106_a_cube_root_with_trailing_garbage_is_no_signature() {
     let (root, root_key) = root();
     let e = openssl::bn::BigNum::from_u32(3).unwrap();
     let key = PKey::from_rsa(Rsa::generate_with_e(2048, &e).unwrap()).unwrap();
@@ -401,7 +402,7 @@ fn a_chain_counts_while_all_of_it_is_valid_and_history_keeps_counting() {
 }
 
 #[test]
-fn only_an_exact_dns_name_counts() {
+fn r_11_only_an_exact_dns_name_counts() {
     let (root, root_key) = root();
     let mut verifier = trusting(&root);
     let mut added = |subject: &str, dns: &[&str]| {
@@ -483,7 +484,7 @@ fn a_chain_is_that_of_a_domain_that_it_names() {
 }
 
 #[test]
-fn chains_of_a_wrong_form_are_refused() {
+fn b_108_chains_of_a_wrong_form_are_refused() {
     let (root, root_key) = root();
     let middle = Request {
         subject: "middle",
@@ -524,12 +525,35 @@ fn chains_of_a_wrong_form_are_refused() {
     let mut long = info(&[&leaf]);
     long.certificates.push(vec![0; 1 << 20].into());
     assert!(matches!(verifier.add(long, NOW), Err(ChainError::Size { .. })));
+    // Two authorities that vouch for each other, and nobody for them.
+    let named = |subject: &'static str| Request {
+        subject,
+        dns: &[],
+        ca: true,
+        ..PLAIN()
+    };
+    let (one, one_key) = certificate(&named("one"), None);
+    let (other, other_key) = certificate(&named("other"), Some((&one, &one_key)));
+    let (one, one_key) = certificate(&named("one"), Some((&other, &other_key)));
+    let (circular, _) = certificate(&PLAIN(), Some((&one, &one_key)));
+    for circle in [&[&circular, &one, &other][..], &[&circular, &one, &other, &one]] {
+        let refused = verifier.add(info(circle), NOW);
+        assert!(
+            matches!(
+                refused,
+                Err(ChainError::Untrusted { .. } | ChainError::Duplicate { .. })
+            ),
+            "{refused:?}"
+        );
+    }
     let mut tail = info(&[&leaf, &middle]);
     tail.certificates[0] = [&leaf.to_der().unwrap()[..], &[0]].concat().into();
     assert!(matches!(
         verifier.add(tail, NOW),
         Err(ChainError::Malformed { index: 0 })
     ));
+    // What was known still is.
+    verifier.add(info(&[&leaf, &middle]), NOW).unwrap();
 }
 
 #[test]
@@ -703,7 +727,43 @@ fn keys_and_certificates_that_do_not_fit_say_what_to_change() {
 }
 
 #[test]
-fn a_signer_id_is_that_of_the_very_chain_and_algorithm() {
+fn r_12_a_domain_posts_so_many_chains_and_no_more() {
+    let authority = Authority::new("lab", YEAR).unwrap();
+    let mut verifier = verifier(&authority);
+    let issued = |from: i64, until: i64| {
+        let validity = Validity {
+            from: Timestamp(NOW.0 + from * DAY),
+            until: Timestamp(NOW.0 + until * DAY),
+        };
+        let issued = authority.issue(&domain("acme.lab"), &[], validity).unwrap();
+        signer("acme.lab", &issued).info().clone()
+    };
+    let first = issued(-1, 10);
+    verifier.post(first.clone(), NOW).unwrap();
+    for until in 1..POSTED_MAX as i64 {
+        verifier.post(issued(-1, 20 + until), NOW).unwrap();
+    }
+    let late = issued(-1, 40);
+    for _ in 0..3 {
+        assert!(matches!(
+            verifier.post(late.clone(), NOW),
+            Err(ChainError::TooMany { .. })
+        ));
+    }
+    assert_eq!(verifier.signer(&late.id()), None, "it is not kept");
+    // What is there may be posted again; another domain has its own; and what a delta needs is fetched all the same.
+    verifier.post(first.clone(), NOW).unwrap();
+    let other = authority.issue(&domain("other.lab"), &[], YEAR).unwrap();
+    verifier.post(signer("other.lab", &other).info().clone(), NOW).unwrap();
+    verifier.add(late, NOW).unwrap();
+    // When one of them has run out there is room again, and its history keeps counting.
+    let next = issued(-1, 50);
+    verifier.post(next, Timestamp(NOW.0 + 11 * DAY)).unwrap();
+    assert!(verifier.signer(&first.id()).is_some());
+}
+
+#[test]
+fn b_107_a_signer_id_is_that_of_the_very_chain_and_algorithm() {
     let authority = Authority::new("lab", YEAR).unwrap();
     let acme = signer("acme.lab", &authority.issue(&domain("acme.lab"), &[], YEAR).unwrap());
     let mut verifier = verifier(&authority);

@@ -339,7 +339,7 @@ impl Serve {
         self.answer(ask, move |serve, ask| async move {
             let domain = info.domain.clone();
             let kept = if own {
-                serve.wavelets.shared().add_signer(info, clock::now()).await
+                serve.wavelets.shared().post_signer(info, clock::now()).await
             } else {
                 Err("it is posted by another domain".to_owned())
             };

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use billow_model::{HashedVersion, Timestamp, Version};
-use billow_signing::VerifyError;
+use billow_signing::{ChainError, Verifier, VerifyError};
 use billow_store::{Outgoing, StoreError, WaveletWrite};
 use billow_wavelet::remote::{HostState, UpdateRefusal, Verification};
 use billow_wavelet::{RemoteInput, RemoteOutput, RemoteWavelet, Standing, StoredRecord};
@@ -303,13 +303,22 @@ impl Shared {
 
     /// Checks a chain as of a time, gives it to the verifier and keeps it.
     pub(crate) async fn add_signer(&self, info: billow_wire::SignerInfo, time: Timestamp) -> Result<(), String> {
+        self.keep_signer(info, |verifier, info| verifier.add(info, time)).await
+    }
+
+    /// Likewise for a chain that its own domain posted, of which there may be only so many.
+    pub(crate) async fn post_signer(&self, info: billow_wire::SignerInfo, now: Timestamp) -> Result<(), String> {
+        self.keep_signer(info, |verifier, info| verifier.post(info, now)).await
+    }
+
+    async fn keep_signer(
+        &self,
+        info: billow_wire::SignerInfo,
+        add: impl FnOnce(&mut Verifier, billow_wire::SignerInfo) -> Result<SignerId, ChainError>,
+    ) -> Result<(), String> {
         let (domain, bytes) = (info.domain.clone(), info.encode());
-        let id = self
-            .verifier
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(info, time)
-            .map_err(|error| error.to_string())?;
+        let added = add(&mut self.verifier.write().unwrap_or_else(PoisonError::into_inner), info);
+        let id = added.map_err(|error| error.to_string())?;
         let id = bytes::Bytes::copy_from_slice(id.as_bytes());
         self.store
             .keep_signer(id, &domain, bytes)
