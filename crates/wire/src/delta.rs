@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use crate::encoded::{DecodeError, Encoded, Message};
 use crate::signer::SignerId;
-use crate::{document, proto};
+use crate::{document, groups, proto};
 
 /// The highest version that every client can count to: the protocol's JSON carries versions as doubles (protocol.md T25).
 const MAX_VERSION: u64 = 1 << 52;
@@ -67,6 +67,7 @@ impl AppliedDelta {
 impl Message for Delta {
     fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         const MESSAGE: &str = "delta";
+        DecodeError::of_groups(MESSAGE, bytes, &groups::DELTA)?;
         let message =
             proto::WaveletDelta::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
         let target = from_version(
@@ -104,6 +105,7 @@ impl Message for Delta {
 impl Message for SignedDelta {
     fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         const MESSAGE: &str = "signed delta";
+        DecodeError::of_groups(MESSAGE, bytes, &groups::SIGNED_DELTA)?;
         let message =
             proto::SignedDelta::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
         let delta = Encoded::decode(message.delta.ok_or_else(|| DecodeError::missing(MESSAGE, "delta"))?)?;
@@ -149,6 +151,7 @@ impl Message for SignedDelta {
 impl Message for AppliedDelta {
     fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         const MESSAGE: &str = "applied delta";
+        DecodeError::of_groups(MESSAGE, bytes, &groups::APPLIED_DELTA)?;
         let message =
             proto::AppliedDelta::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
         let signed = match &message.signed_original_delta[..] {
@@ -258,7 +261,14 @@ fn to_op(op: &WaveletOp) -> proto::WaveletOperation {
     out
 }
 
+/// An address in the one form that every server writes: two spellings of one author would be two different deltas.
 fn address(text: String) -> Result<ParticipantId, DecodeError> {
-    text.parse()
-        .map_err(|e: billow_model::ParseParticipantError| DecodeError::new("address", e.to_string()))
+    let address: ParticipantId = text
+        .parse()
+        .map_err(|e: billow_model::ParseParticipantError| DecodeError::new("address", e.to_string()))?;
+    if address.as_str() == text {
+        Ok(address)
+    } else {
+        Err(DecodeError::new("address", format!("expected {address}, got {text:?}")))
+    }
 }

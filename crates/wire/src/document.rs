@@ -8,12 +8,13 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::encoded::{DecodeError, Message};
-use crate::proto;
+use crate::{groups, proto};
 
 const MESSAGE: &str = "document operation";
 
 impl Message for DocOp {
     fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        DecodeError::of_groups(MESSAGE, bytes, &groups::DOCUMENT_OPERATION)?;
         let message =
             proto::DocumentOperation::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
         from_proto(message)

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::groups::{self, Shape};
+
 /// Why bytes are not the message they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a {message}: {reason}")]
@@ -17,6 +19,18 @@ impl DecodeError {
         Self {
             message,
             reason: reason.into(),
+        }
+    }
+
+    /// Refuses bytes with a group in them.
+    pub(crate) fn of_groups(message: &'static str, bytes: &[u8], shape: &Shape) -> Result<(), Self> {
+        if groups::has_group(bytes, shape) {
+            Err(Self::new(
+                message,
+                "expected fields that are known or have a length, got a group",
+            ))
+        } else {
+            Ok(())
         }
     }
 

@@ -8,6 +8,7 @@ pub mod document;
 mod encoded;
 pub mod exchange;
 mod from_host;
+mod groups;
 mod proto;
 pub mod signer;
 

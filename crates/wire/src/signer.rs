@@ -8,7 +8,7 @@ use prost::Message as _;
 use sha2::{Digest, Sha256, Sha512};
 
 use crate::encoded::{DecodeError, Message};
-use crate::proto;
+use crate::{groups, proto};
 
 /// The digest of a certificate chain, by which signatures name their signer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +92,7 @@ impl SignerInfo {
 impl Message for SignerInfo {
     fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         const MESSAGE: &str = "signer info";
+        DecodeError::of_groups(MESSAGE, bytes, &groups::FLAT)?;
         let message = proto::SignerInfo::decode(bytes.clone()).map_err(|e| DecodeError::new(MESSAGE, e.to_string()))?;
         let hash = match message.hash_algorithm {
             Some(1) => HashAlgorithm::Sha256,
