@@ -41,6 +41,9 @@ pub struct WaveletName {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentId(Arc<str>);
 
+/// Bytes of an id, of our own users or of a peer.
+pub const ID_BYTES_MAX: usize = 256;
+
 /// Why a text is not the id it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, got {given:?}")]
@@ -72,20 +75,44 @@ impl FromStr for Domain {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let label = |label: &str| {
-            !label.is_empty()
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
-        if text.len() <= 253 && text.split('.').all(label) {
+        if text.len() <= 253 && text.split('.').all(is_label) {
             Ok(Self(text.into()))
         } else {
             Err(ParseIdError::new("a lower-case domain like example.org", text))
         }
     }
+}
+
+/// Letters, digits and hyphens, as DNS has them; what looks like an A-label is one (UTS #46).
+fn is_label(label: &str) -> bool {
+    let characters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&label.len())
+        && label.bytes().all(characters)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && (label.get(2..4) != Some("--") || is_a_label(label))
+}
+
+/// Whether a label with hyphens at its third and fourth place is the one A-label of some text.
+fn is_a_label(label: &str) -> bool {
+    let (text, read) = idna::domain_to_unicode(label);
+    label.starts_with("xn--") && read.is_ok() && idna::domain_to_ascii(&text).is_ok_and(|again| again == label)
+}
+
+/// Whether a character cannot be seen, or makes others look different from what they are: controls, soft hyphen, zero
+/// width, direction marks, byte order mark, tags; and what is no character at all. Such are in no name.
+pub(crate) fn is_invisible(c: char) -> bool {
+    let code = u32::from(c);
+    c.is_control()
+        || (0xFDD0..=0xFDEF).contains(&code)
+        || code & 0xFFFE == 0xFFFE
+        || matches!(c, '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+            | '\u{2060}'..='\u{206F}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E0FFF}')
+}
+
+/// Whether an id is short enough to keep, and all of it can be seen.
+fn is_plain(id: &str) -> bool {
+    id.len() <= ID_BYTES_MAX && !id.contains(is_invisible)
 }
 
 impl WaveId {
@@ -204,6 +231,11 @@ impl WaveletName {
     pub fn is_modern(&self) -> bool {
         self.wave.is_modern() && self.wavelet.is_modern()
     }
+    /// Whether a wavelet of that name is taken from anybody: modern, at most [`ID_BYTES_MAX`] bytes an id, nothing invisible.
+    #[must_use]
+    pub fn is_acceptable(&self) -> bool {
+        self.is_modern() && is_plain(&self.wave.id) && is_plain(&self.wavelet.id)
+    }
     /// `wave://host/[wavedomain!]wave/wavelet`, the form of the federation and of the version-0 hash (protocol.md §1.6).
     #[must_use]
     pub fn to_uri(&self) -> String {
@@ -216,7 +248,7 @@ impl WaveletName {
 }
 
 impl DocumentId {
-    /// Any text but the empty one, at most 256 bytes from our own users.
+    /// Any text but the empty one; see [`DocumentId::is_acceptable`].
     pub fn new(id: &str) -> Result<Self, ParseIdError> {
         if id.is_empty() {
             Err(ParseIdError::new("a document id like b+abc", id))
@@ -228,6 +260,11 @@ impl DocumentId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+    /// Whether a host takes new documents of that name: at most [`ID_BYTES_MAX`] bytes, nothing invisible.
+    #[must_use]
+    pub fn is_acceptable(&self) -> bool {
+        is_plain(&self.0)
     }
     /// Whether it names a blip: `b+…`, `g+…` or a legacy form (operations.md §9).
     #[must_use]

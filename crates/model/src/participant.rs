@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::id::Domain;
+use crate::id::{Domain, is_invisible};
 
 /// A lower-cased address `name@domain`. The name may be empty: `@example.org` is the whole domain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +50,7 @@ impl FromStr for ParticipantId {
         };
         let lower = text.to_lowercase();
         let (name, domain) = lower.split_once('@').ok_or_else(refused)?;
-        if name.contains(|c: char| c.is_whitespace() || c.is_control())
+        if name.contains(|c: char| c.is_whitespace() || is_invisible(c))
             || domain.parse::<Domain>().is_err()
             || lower.len() > 255
         {

@@ -337,7 +337,7 @@ impl Session {
     /// Whether a first submission to this wavelet makes a wave of ours.
     fn may_begin(&self, name: &WaveletName) -> bool {
         let ours = self.wavelets.hosts(name) && *name.wave().domain() == self.domain;
-        ours && name.wave().id().starts_with("w+") && name.wavelet().is_conversation_root() && name.is_modern()
+        ours && name.wave().id().starts_with("w+") && name.wavelet().is_conversation_root() && name.is_acceptable()
     }
 
     /// Tells the client what became of a submission, where the delta itself has not said so.

@@ -97,12 +97,16 @@ pub(super) fn wavelet_name(element: &Element, malformed: &str) -> Result<Wavelet
     let uri = attr(element, "wavelet-name", malformed)?;
     let name = WaveletName::from_uri(uri)
         .map_err(|error| FederationError::bad_request(format!("Malformed wavelet name: {error}")))?;
-    if name.is_modern() {
-        Ok(name)
-    } else {
+    if !name.is_modern() {
         Err(FederationError::bad_request(
             "Malformed wavelet name: its ids are of the old form, which is not federated",
         ))
+    } else if !name.is_acceptable() {
+        Err(FederationError::bad_request(
+            "Malformed wavelet name: an id is too long, or holds characters that cannot be seen",
+        ))
+    } else {
+        Ok(name)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The laws of the operations, on documents and operations made at random. `PROPTEST_CASES` sets how many.
 
 mod generators;
+mod identifiers;
 mod large;
 mod mutations;
 mod pairs;
