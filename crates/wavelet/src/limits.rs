@@ -1,6 +1,8 @@
 //! How large a submission may be, which text a legacy peer takes, and the reasons for which a submission is refused.
 
-use billow_model::{Component, DocOp, Domain, HashedVersion, ParticipantId, WaveletOp};
+use billow_model::doc::ItemRef;
+use billow_model::id::ID_BYTES_MAX;
+use billow_model::{Component, DocOp, Document, Domain, HashedVersion, ParticipantId, WaveletOp};
 
 /// Operations in a delta.
 pub const DELTA_OPS_MAX: usize = 1_000;
@@ -10,6 +12,12 @@ pub const OP_COMPONENTS_MAX: usize = 10_000;
 pub const DELTA_BYTES_MAX: usize = 64 * 1024;
 /// Participants of a wavelet.
 pub const PARTICIPANTS_MAX: usize = 1_000;
+/// Items of a document.
+pub const DOCUMENT_ITEMS_MAX: usize = 1_000_000;
+/// Elements inside one another in a document.
+pub const NESTING_MAX: usize = 256;
+/// Annotation keys that change at one place.
+pub const BOUNDARY_KEYS_MAX: usize = 100;
 /// How far behind the newest version a submission may be.
 pub const VERSIONS_BEHIND_MAX: u64 = 10_000;
 
@@ -75,6 +83,16 @@ pub(crate) fn check_size(ops: &[WaveletOp], encoded_len: usize) -> Result<(), Re
             ops.len()
         )));
     }
+    let strange = ops.iter().find_map(|op| match op {
+        WaveletOp::MutateDocument { id, .. } if !id.is_acceptable() => Some(id),
+        _ => None,
+    });
+    if let Some(id) = strange {
+        let start: String = id.as_str().chars().take(40).collect();
+        return Err(Refusal::TooLarge(format!(
+            "a document's id has at most {ID_BYTES_MAX} bytes, all of which can be seen; this one begins with {start:?}"
+        )));
+    }
     let longest = ops
         .iter()
         .map(|op| doc_op(op).map_or(0, |op| op.components().len()))
@@ -101,6 +119,86 @@ fn has_empty_key(op: &DocOp) -> bool {
     op.components().iter().any(|component| {
         matches!(component, Component::AnnotationBoundary(boundary) if boundary.changes.iter().any(|change| change.key.is_empty()))
     })
+}
+
+/// Checks what an operation would make of a document, which it need not fit.
+pub(crate) fn check_document(document: &Document, op: &DocOp) -> Result<(), Refusal> {
+    let (mut before, mut after, mut inserted, mut around) = (0, 0, 0, 0);
+    for component in op.components() {
+        match component {
+            Component::ElementStart { .. } => {
+                if inserted == 0 {
+                    around = depth(document, before);
+                }
+                inserted += 1;
+                if around + inserted > NESTING_MAX {
+                    return Err(Refusal::TooLarge(format!(
+                        "a document has at most {NESTING_MAX} elements inside one another"
+                    )));
+                }
+            }
+            Component::ElementEnd => inserted = inserted.saturating_sub(1),
+            Component::AnnotationBoundary(boundary) => {
+                let keys = boundary.ends.len() + boundary.changes.len();
+                let texts = boundary.changes.iter().flat_map(|change| {
+                    std::iter::once(&change.key)
+                        .chain(change.old.iter())
+                        .chain(change.new.iter())
+                });
+                if texts.flat_map(|text| text.chars()).any(char::is_control) {
+                    return Err(Refusal::Schema(
+                        "keys and values of annotations hold no control characters".to_owned(),
+                    ));
+                }
+                if keys > BOUNDARY_KEYS_MAX {
+                    return Err(Refusal::TooLarge(format!(
+                        "at most {BOUNDARY_KEYS_MAX} annotations change at one place, here {keys} do"
+                    )));
+                }
+            }
+            _ => {}
+        }
+        before += component.consumes();
+        after += component.produces();
+    }
+    let items = (document.len() + after).saturating_sub(before);
+    if after > before && items > DOCUMENT_ITEMS_MAX {
+        return Err(Refusal::TooLarge(format!(
+            "a document has at most {DOCUMENT_ITEMS_MAX} items, this one would have {items}"
+        )));
+    }
+    Ok(())
+}
+
+/// A blip has one body. The reference's schema lets more of them pass, and no client can show them.
+pub(crate) fn check_one_body(document: &Document, op: &DocOp) -> Result<(), Refusal> {
+    let (mut inserted, mut deleted, mut covered) = (0, 0, 0);
+    for component in op.components() {
+        covered += component.consumes();
+        match component {
+            Component::ElementStart { kind, .. } if &**kind == BODY => inserted += 1,
+            Component::DeleteElementStart { kind, .. } if &**kind == BODY => deleted += 1,
+            _ => {}
+        }
+    }
+    // Only then is the document looked through; an operation that does not fit is told so by others.
+    let is_body = |item: ItemRef<'_>| matches!(item, ItemRef::Start { kind, .. } if &**kind == BODY);
+    if inserted > 0
+        && covered == document.len()
+        && inserted + document.items().filter(|(item, _)| is_body(*item)).count() > 1 + deleted
+    {
+        return Err(Refusal::Schema("a blip has one body".to_owned()));
+    }
+    Ok(())
+}
+
+const BODY: &str = "body";
+
+/// How many elements are open at a position; counted up to one more than there may be.
+fn depth(document: &Document, position: usize) -> usize {
+    std::iter::successors(document.parent(position), |&start| document.parent(start))
+        .take(NESTING_MAX + 1)
+        .count()
 }
 
 /// Whether any text in these operations is beyond U+FFFF, which the reference's servers refuse in `characters`.

@@ -12,7 +12,7 @@ use billow_model::{
 use billow_wire::{AppliedDelta, Encoded, SignedDelta};
 
 use crate::access::may_write;
-use crate::limits::{PARTICIPANTS_MAX, Refusal, VERSIONS_BEHIND_MAX, has_astral_text};
+use crate::limits::{PARTICIPANTS_MAX, Refusal, VERSIONS_BEHIND_MAX, check_document, check_one_body, has_astral_text};
 use crate::log::{Carried, Log};
 use crate::remote::Contradiction;
 
@@ -114,6 +114,10 @@ fn check_schema(log: &Log, ops: &[WaveletOp]) -> Result<(), Refusal> {
             .get(id)
             .or_else(|| wavelet.document(id).map(|(document, _)| document))
             .unwrap_or(&empty);
+        check_document(document, op)?;
+        if schema == Schema::Blip {
+            check_one_body(document, op)?;
+        }
         schema
             .check(document, op)
             .map_err(|error| Refusal::Schema(error.to_string()))?;

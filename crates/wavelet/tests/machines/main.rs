@@ -4,4 +4,5 @@
 mod hosted;
 mod lab;
 mod pair;
+mod refusals;
 mod remote;

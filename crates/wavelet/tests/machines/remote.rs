@@ -16,8 +16,8 @@ use crate::hosted::{Host, insert};
 use crate::lab::{DOMAINS, START, address, domain, keys, local, name, verifier};
 
 /// A machine whose driver verifies, signs and stores at once; everything else it wants is kept.
-struct Remote {
-    machine: RemoteWavelet,
+pub(crate) struct Remote {
+    pub(crate) machine: RemoteWavelet,
     verifier: Verifier,
     now: Timestamp,
     records: Vec<StoredRecord>,
@@ -46,14 +46,14 @@ impl Remote {
     }
 
     /// A copy of all that the host has sealed.
-    fn following(host: &Host) -> Self {
+    pub(crate) fn following(host: &Host) -> Self {
         let mut remote = Self::new();
         assert_eq!(remote.update(deltas(host)), ["receipt 1"]);
         remote
     }
 
     /// Hands in an update and gives what became of it, in words.
-    fn update(&mut self, deltas: Vec<Encoded<AppliedDelta>>) -> Vec<String> {
+    pub(crate) fn update(&mut self, deltas: Vec<Encoded<AppliedDelta>>) -> Vec<String> {
         self.say(deltas, None)
     }
 
@@ -296,7 +296,7 @@ fn an_invitation_late_in_a_history_is_verified_before_the_history_is_fetched() {
 }
 
 #[test]
-fn a_gap_is_asked_for_once_and_what_is_known_is_receipted() {
+fn r_09_a_gap_is_asked_for_once_and_what_is_known_is_receipted() {
     let host = host(5);
     let all = deltas(&host);
     let mut remote = Remote::new();
@@ -357,7 +357,7 @@ fn a_history_without_progress_is_asked_for_later_and_not_in_a_loop() {
 }
 
 #[test]
-fn a_delta_that_does_not_verify_changes_nothing_and_the_true_one_is_taken_after_it() {
+fn r_03_a_delta_that_does_not_verify_changes_nothing_and_the_true_one_is_taken_after_it() {
     let host = host(1);
     let all = deltas(&host);
     let mut remote = Remote::new();
@@ -777,7 +777,7 @@ fn what_cannot_be_signed_waits_and_is_tried_again() {
 }
 
 #[test]
-fn an_unknown_signer_is_fetched_once_and_then_the_delta_is_asked_for_later() {
+fn b_107_an_unknown_signer_is_fetched_once_and_then_the_delta_is_asked_for_later() {
     let host = host(1);
     let all = deltas(&host);
     let mut remote = Remote::following(&Host::with(&["alice@initech.lab", "bob@acme.lab"]));
@@ -810,7 +810,7 @@ fn an_unknown_signer_is_fetched_once_and_then_the_delta_is_asked_for_later() {
 }
 
 #[test]
-fn too_many_deltas_ahead_of_a_gap_are_refused() {
+fn r_09_too_many_deltas_ahead_of_a_gap_are_refused() {
     let host = host(70);
     let mut remote = Remote::new();
     let all = deltas(&host);
