@@ -187,7 +187,7 @@ fn b_066_every_piece_missing_in_turn_is_answered_with_bad_request() {
 }
 
 #[test]
-fn unknown_extras_and_sloppy_namespaces_are_passed_over() {
+fn b_066_unknown_extras_and_sloppy_namespaces_are_passed_over() {
     for (expected, xml) in requests() {
         let sloppy = xml.replace(" xmlns='http://waveprotocol.org/protocol/0.2/waveserver'", "");
         assert_eq!(
@@ -371,6 +371,61 @@ fn b_063_errors_and_results_are_never_answered() {
     }
 }
 
+/// Two servers that answer each other: whatever is said first, nothing goes back and forth.
+#[test]
+fn b_063_no_two_servers_answer_each_other_for_ever() {
+    struct Ours(Jid);
+    impl Surroundings for Ours {
+        fn is_ours(&self, jid: &Jid) -> bool {
+            *jid == self.0
+        }
+        fn speaks_for(&self, jid: &Jid, domain: &Domain) -> bool {
+            jid.as_str() == domain.as_str()
+        }
+        fn takes_part(&self, _: &Domain) -> bool {
+            true
+        }
+        fn description(&self) -> &str {
+            "one of two"
+        }
+    }
+    let sides = ["a.lab", "b.lab"].map(|name| Ours(Jid::new(name).unwrap()));
+    let error = "<error type='cancel'><bad-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+    let update =
+        "<request xmlns='urn:xmpp:receipts'/><event xmlns='http://jabber.org/protocol/pubsub#event'><items/></event>";
+    let head = "xmlns='jabber:client' id='1' from='b.lab' to='a.lab'";
+    for first in [
+        format!("<iq {head} type='error'>{error}</iq>"),
+        format!("<iq {head} type='result'/>"),
+        format!("<iq {head} type='get'/>"),
+        format!("<iq {head} type='set'><unheard-of xmlns='x'/></iq>"),
+        format!("<iq {head} type='wobble'><a xmlns='x'/></iq>"),
+        format!("<message {head} type='error'>{error}</message>"),
+        format!("<message {head} type='error'><received xmlns='urn:xmpp:receipts' id='7'/>{error}</message>"),
+        format!("<message {head}><received xmlns='urn:xmpp:receipts' id='7'/></message>"),
+        format!("<message {head}>{update}</message>"),
+        format!("<message {head} type='error'>{update}{error}</message>"),
+        format!("<message {head}><body>hello?</body></message>"),
+        format!("<presence {head} type='error'>{error}</presence>"),
+        format!("<presence {head}/>"),
+    ] {
+        let mut said: Vec<Element> = vec![first.parse().unwrap()];
+        let mut stanzas = 0;
+        while let Some(stanza) = said.pop() {
+            let (from, to) = (stanza.attr("from").unwrap(), stanza.attr("to").unwrap());
+            let side = sides.iter().find(|side| side.0.as_str() == to).unwrap();
+            let answer = match read(&from.parse().unwrap(), &stanza, side) {
+                Inbound::Reply(reply) => Some(reply),
+                Inbound::Updates(updates) => updates.receipt(),
+                _ => None,
+            };
+            said.extend(answer);
+            stanzas += 1;
+            assert!(stanzas <= 2, "{first}");
+        }
+    }
+}
+
 #[test]
 fn b_060_other_senders_and_other_receivers_get_nothing() {
     let request = &requests()[0].1;
@@ -508,6 +563,19 @@ fn b_068_items_stand_or_fall_one_by_one() {
         panic!("updates")
     };
     assert_eq!(updates.updates.len(), 10_000);
+    // Of a hundred wavelets; an item without anything in it is passed over.
+    let hundred: String = (0..100)
+        .map(|n| item(&format!("wave://beta.test/w+n{n}/conv+root"), APPLIED))
+        .collect();
+    for extra in ["", "<item/>", "<item> </item>"] {
+        let event =
+            format!("<event xmlns='http://jabber.org/protocol/pubsub#event'><items>{extra}{hundred}</items></event>");
+        let Inbound::Updates(updates) = inbound("wave.beta.test", &message(&event)) else {
+            panic!("updates")
+        };
+        assert_eq!(updates.updates.len(), 100);
+        assert_eq!(updates.refused, None, "{extra}");
+    }
 }
 
 #[test]

@@ -215,7 +215,7 @@ fn a_refused_or_lost_post_does_not_stop_the_submission() {
 }
 
 #[test]
-fn what_a_refusal_means() {
+fn b_069_what_a_refusal_means() {
     use Condition::*;
     let unreachable = |failure: &Failure| matches!(failure, Failure::Unreachable(_));
     let not_now = |failure: &Failure| matches!(failure, Failure::NotNow(_));
@@ -298,7 +298,7 @@ fn every_kind_of_request_is_given_up_after_30_seconds() {
 }
 
 #[test]
-fn no_answer_in_30_seconds_is_an_answer() {
+fn b_061_no_answer_in_30_seconds_is_an_answer() {
     let mut driver = Driver::new();
     let submission = driver.submitted();
     assert_eq!(driver.remote.deadline(), Some(Timestamp(NOW.0 + TIMEOUT_MS)));
@@ -362,7 +362,7 @@ fn b_061_answers_from_elsewhere_or_to_nothing_are_ignored() {
 }
 
 #[test]
-fn only_the_chain_that_was_asked_for_is_an_answer() {
+fn r_13_only_the_chain_that_was_asked_for_is_an_answer() {
     let ask = |signer: SignerId| {
         Request::Signer(SignerRequest {
             name: name(),

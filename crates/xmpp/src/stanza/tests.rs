@@ -25,10 +25,12 @@ fn an_iq_reads_back_as_it_was_written() {
 #[test]
 fn b_062_improper_questions_are_answered_with_bad_request() {
     let long = "x".repeat(MAX_ID + 1);
+    let huge = "x".repeat(1 << 20);
     for (attrs, child) in [
         ("type='get'", "<a xmlns='x'/>"),
         ("type='get' id=''", "<a xmlns='x'/>"),
         (&*format!("type='get' id='{long}'"), "<a xmlns='x'/>"),
+        (&*format!("type='get' id='{huge}'"), "<a xmlns='x'/>"),
         ("type='wobble' id='1'", "<a xmlns='x'/>"),
         ("id='1'", "<a xmlns='x'/>"),
         ("type='get' id='1'", ""),
