@@ -50,9 +50,27 @@ export function fullName(address: string, domains: readonly string[]): string {
   return domains.includes(domainOf(address)) ? nameOf(address) : `${nameOf(address)} (${domainOf(address)})`;
 }
 
-/** An address as typed: a bare name is of my own domain. Null when it cannot be one. */
+/**
+ * An address as typed: a bare name is of my own domain. Null when it cannot be one. A domain in other letters becomes its
+ * A-label (UTS #46, as browsers do it), which is also how it is shown: no letter of one script looks like one of another.
+ */
 export function parseAddress(typed: string, ownDomain: string): string | null {
-  const text = typed.trim().toLowerCase();
-  const address = text.includes("@") ? text : `${text}@${ownDomain}`;
-  return /^[^\s@,]+@[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(address) ? address : null;
+  const [name, domain, ...more] = (typed.includes("@") ? typed : `${typed}@${ownDomain}`).trim().toLowerCase().split("@");
+  if (!name || !domain || more.length > 0 || /[\s,\p{Cc}\p{Cf}]/u.test(name)) return null;
+  const canonical = asciiDomain(domain);
+  return canonical === null ? null : `${name}@${canonical}`;
+}
+
+/** The one form of a domain, or null: letters, digits and hyphens, no address of a machine. */
+function asciiDomain(domain: string): string | null {
+  // What a URL would take for something else than a host, or quietly drop.
+  if (/[\s/\\?#:[\]%@\p{Cc}\p{Cf}]/u.test(domain)) return null;
+  try {
+    const host = new URL(`http://${domain}/`).hostname;
+    const labels = host.split(".");
+    const good = labels.every((label) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(label));
+    return good && !/^\d+$/.test(labels[labels.length - 1]!) && host.length <= 253 ? host : null;
+  } catch {
+    return null;
+  }
 }

@@ -85,19 +85,16 @@ export function readConversation(manifest: Document): Conversation {
       }
     }
   }
-  const walk = (thread: Thread): void => {
-    for (const blip of thread.blips) {
-      if (!blips.has(blip.id)) blips.set(blip.id, blip);
-      for (const below of blip.threads) {
-        if (below.id !== null && !threads.has(below.id)) {
-          threads.set(below.id, below);
-          parents.set(below.id, blip.id);
-        }
-        walk(below);
-      }
+  // In the order of the manifest, without recursion: a foreign server nests as deep as it likes.
+  const ahead: Blip[] = [...root.blips].reverse();
+  for (let blip = ahead.pop(); blip !== undefined; blip = ahead.pop()) {
+    if (!blips.has(blip.id)) blips.set(blip.id, blip);
+    for (const below of [...blip.threads].reverse()) {
+      if (below.id !== null) parents.set(below.id, parents.get(below.id) ?? blip.id);
+      for (let i = below.blips.length - 1; i >= 0; i--) ahead.push(below.blips[i]!);
     }
-  };
-  walk(root);
+    for (const below of blip.threads) if (below.id !== null && !threads.has(below.id)) threads.set(below.id, below);
+  }
   return { root, blips, threads, parents };
 }
 
