@@ -13,8 +13,14 @@ mod bytes_changed;
 mod chain;
 #[path = "evil/history.rs"]
 mod history;
+#[path = "evil/moves.rs"]
+mod moves;
+#[path = "evil/names.rs"]
+mod names;
 #[path = "evil/peer.rs"]
 mod peer;
+#[path = "evil/scenarios.rs"]
+mod scenarios;
 #[path = "evil/stanzas.rs"]
 mod stanzas;
 #[path = "evil/submissions.rs"]

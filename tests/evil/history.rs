@@ -1,5 +1,7 @@
 //! What evil.lab asks of initech.lab: histories and chains that are not for it.
 
+use std::time::{Duration, Instant};
+
 use billow_model::{HashedVersion, HistoryHash, Version, WaveletName, WaveletOp};
 use billow_wire::exchange::SignerRequest;
 
@@ -16,7 +18,7 @@ fn all_equal(answers: &[Answer]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b_117_b_118_history_for_strangers() {
+async fn b_117_b_118_r_04_history_for_strangers() {
     let world = World::start().await;
     let theirs = world.wave_of_alice(&[CAROL]).await;
     let absent: WaveletName = "initech.lab/w+absent/~/conv+root".parse().unwrap();
@@ -51,6 +53,40 @@ async fn b_117_b_118_history_for_strangers() {
     assert_eq!(after(given.deltas.last().unwrap()), end);
 }
 
+/// The middle of some times.
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b_118_the_time_of_a_refusal_does_not_tell_what_is_there() {
+    let world = World::start().await;
+    let theirs = world.wave_of_alice(&[CAROL]).await;
+    let end = world.love.copy(&theirs, 4).await.head;
+    let absent: WaveletName = "initech.lab/w+absen/~/conv+root".parse().unwrap();
+    let watch = world.watch(&[&theirs, &absent], ("refused", "not a reader")).await;
+    let mut times = [Vec::new(), Vec::new()];
+    let rounds = 150;
+    for round in 0..2 * rounds {
+        // Now the one first, now the other: what disturbs the machine disturbs both.
+        let which = (round + round / 2) % 2;
+        let name = [&theirs, &absent][which];
+        let begun = Instant::now();
+        world
+            .evil
+            .history(name, &HashedVersion::zero(name), &end)
+            .await
+            .refused_somehow();
+        times[which].push(begun.elapsed());
+    }
+    let [there, absent_time] = times.map(median);
+    let apart = there.abs_diff(absent_time);
+    println!("medians {there:?} and {absent_time:?}");
+    assert!(apart < Duration::from_millis(1), "{there:?} and {absent_time:?}");
+    watch.unchanged_and_counted(&world, 2 * rounds as i64).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn b_117_history_ends_where_the_domain_left() {
     let world = World::start().await;
@@ -77,7 +113,7 @@ async fn b_117_history_ends_where_the_domain_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b_119_ranges_that_are_none() {
+async fn b_119_r_15_ranges_that_are_none() {
     let world = World::start().await;
     let name = world.wave_of_alice(&[BOB]).await;
     world.goes_on(&name).await;

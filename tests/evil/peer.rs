@@ -55,6 +55,8 @@ pub(crate) struct Seen {
     pub(crate) asked_history: Vec<WaveletName>,
     /// Why its streams to the victim broke.
     pub(crate) broken: Vec<String>,
+    /// Reads nothing that is sent to it, as long as this is so.
+    pub(crate) deaf: bool,
     /// The signers whose chain it was asked for.
     pub(crate) asked_signers: Vec<SignerId>,
 }
@@ -161,11 +163,24 @@ impl Peer {
         self.net.send(&self.host, &victim, stanza).unwrap();
     }
 
+    /// Sends a stanza as soon as there is room for it on the way.
+    pub(crate) async fn send_when_room(&self, stanza: &Element) {
+        let victim = billow_xmpp::Domain::of(&self.victim).unwrap();
+        while self.net.send(&self.host, &victim, stanza.clone()).is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Sends a stanza and waits for the answer to its id.
     pub(crate) async fn ask(&self, stanza: Element) -> Answer {
         let id = stanza.attr("id").unwrap().to_owned();
         self.send(stanza);
         self.until("an answer", |seen| seen.answers.remove(&id)).await
+    }
+
+    /// The answer to a stanza that was sent before.
+    pub(crate) async fn answer_to(&self, id: &str) -> Answer {
+        self.until("an answer", |seen| seen.answers.remove(id)).await
     }
 
     /// Waits until something was seen.
@@ -183,6 +198,11 @@ impl Peer {
     /// Whether a stanza of that id was answered so far.
     pub(crate) fn has_answer(&self, id: &str) -> bool {
         self.seen().answers.contains_key(id)
+    }
+
+    /// Whether a message of that id got its receipt.
+    pub(crate) fn was_receipted(&self, id: &str) -> bool {
+        self.seen().answers.get(id) == Some(&Answer::Receipt)
     }
 
     /// A question to the victim.
@@ -357,6 +377,9 @@ impl inbound::Surroundings for Manners {
 
 async fn listen(mut events: mpsc::Receiver<NetEvent>, net: NetHandle, manners: Manners, seen: Arc<Mutex<Seen>>) {
     while let Some(event) = events.recv().await {
+        while lock(&seen).deaf {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let (peer, element) = match event {
             NetEvent::Stanza { peer, element, .. } => (peer, element),
             NetEvent::Unreachable { reason, .. } => {

@@ -49,7 +49,7 @@ fn spoilt(whole: &Element) -> Vec<Element> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b_066_wrappings_with_something_missing() {
+async fn b_066_r_14_wrappings_with_something_missing() {
     let world = World::start().await;
     let name = world.wave_of_alice(&[BOB]).await;
     let copy = world.evil.copy(&name, 4).await;
@@ -131,7 +131,7 @@ async fn b_066_wrappings_with_something_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b_096_bytes_that_are_no_delta() {
+async fn b_096_r_17_bytes_that_are_no_delta() {
     let world = World::start().await;
     let name = world.wave_of_alice(&[BOB]).await;
     let copy = world.evil.copy(&name, 4).await;

@@ -323,7 +323,17 @@ async fn b_107_b_110_b_112_authors_and_signers_that_are_none() {
         .windows(BOB.len())
         .position(|window| window == BOB.as_bytes())
         .unwrap();
-    for address in ["bob evil.lab", "b@b@evil.lab", "bob@evil..ab", "b\0b@evil.lab"] {
+    for address in [
+        "bob evil.lab",
+        "b@b@evil.lab",
+        "bob@evil..ab",
+        "b\0b@evil.lab",
+        "Bob@evil.lab",
+        "bob@evil.laB",
+        " ob@evil.lab",
+        "b@evil.lab/r",
+        "bob@evil.l/r",
+    ] {
         assert_eq!(address.len(), BOB.len());
         bytes[at..at + BOB.len()].copy_from_slice(address.as_bytes());
         let watch = world.watch(&[&name], ("refused", "bad request")).await;
@@ -334,6 +344,105 @@ async fn b_107_b_110_b_112_authors_and_signers_that_are_none() {
         );
         watch.unchanged_and_counted(&world, 1).await;
     }
+    world.goes_on(&name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b_100_hashes_that_are_none() {
+    let world = World::start().await;
+    let name = world.wave_of_alice(&[BOB]).await;
+    let copy = world.evil.copy(&name, 4).await;
+    let mut own = world.wave_of_evil(&[ALICE]).await;
+    let evil = &world.evil;
+    let right = copy.head.hash.as_bytes().to_vec();
+    let at = |version: u64, hash: &[u8]| HashedVersion {
+        version: Version::new(version),
+        hash: HistoryHash::from_bytes(hash),
+    };
+    let uri = name.to_uri();
+    let watch = world.watch(&[&name, &own.name], ("quarantined", "contradiction")).await;
+    for hash in [
+        &[][..],
+        &right[..19],
+        &[&right[..], &[0]].concat(),
+        &[0; 20],
+        &[0; 32],
+        &[0xff; 20],
+    ] {
+        // As what a delta is made against, as either end of a history.
+        let signed = sign_at(&evil.signer, &at(4, hash), BOB, writes("b+x", "guess"));
+        evil.submit(&name, signed.bytes())
+            .await
+            .refused("bad-request", "Mismatched hash");
+        let zero = HashedVersion::zero(&name);
+        evil.history(&name, &zero, &at(4, hash))
+            .await
+            .refused("bad-request", "");
+        evil.history(&name, &at(0, hash), &copy.head)
+            .await
+            .refused("bad-request", "");
+    }
+    // Version 0 has the bytes of the name and no others: not its hash, not a longer one, not another's.
+    for zero in [
+        right.clone(),
+        uri.as_bytes()[..uri.len() - 1].to_vec(),
+        format!("{uri}/").into_bytes(),
+        uri.to_uppercase().into_bytes(),
+        own.name.to_uri().into_bytes(),
+    ] {
+        evil.history(&name, &at(0, &zero), &copy.head)
+            .await
+            .refused("bad-request", "");
+        // A wavelet of evil's that begins with it.
+        let new = Chain::new("evil.lab/w+zero/~/conv+root".parse().unwrap());
+        let signed = sign_at(&evil.signer, &at(0, &zero), BOB, super::moves::first(BOB, &[ALICE]));
+        let bad = super::moves::applied(&new, signed, |applied| applied.applied_at = None);
+        evil.update(&new.name, &[bad], None)
+            .await
+            .refused("bad-request", "contradicts");
+        assert_eq!(world.state(&new.name).await, None);
+    }
+    watch.unchanged_and_counted(&world, 0).await;
+    world.takes(&mut own, "rightly hashed").await;
+    world.goes_on(&name).await;
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b_102_versions_below_zero_and_beyond_counting_are_not_read() {
+    let world = World::start().await;
+    let name = world.wave_of_alice(&[BOB]).await;
+    let copy = world.evil.copy(&name, 4).await;
+    let good = copy.sign(&world.evil.signer, BOB, writes("b+x", "hello"));
+    // The version is the first thing in the delta, which is the first thing in what is signed: a field of its own with
+    // another number after it counts instead.
+    let delta = good.delta.bytes();
+    let watch = world.watch(&[&name], ("refused", "bad request")).await;
+    let mut sent = 0;
+    for number in [-1, i64::MIN, (1 << 52) + 1, 1 << 53, i64::MAX] {
+        let version = [&[8][..], &varint(number as u64)].concat();
+        let field = [&[0x0a, u8::try_from(version.len()).unwrap()][..], &version].concat();
+        let delta = [&delta[..], &field].concat();
+        let mut signed = vec![0x0a];
+        signed.extend(varint(delta.len() as u64));
+        signed.extend(delta);
+        world
+            .evil
+            .submit(&name, &signed)
+            .await
+            .refused("bad-request", "Malformed delta");
+        sent += 1;
+    }
+    watch.unchanged_and_counted(&world, sent).await;
     world.goes_on(&name).await;
 }
 
@@ -355,7 +464,7 @@ async fn b_114_the_same_delta_again_is_answered_the_same_and_applied_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b_130_to_b_137_operations_that_do_not_fit() {
+async fn operations_that_do_not_fit() {
     let world = World::start().await;
     let name = world.wave_of_alice(&[BOB]).await;
     let copy = world.evil.copy(&name, 4).await;

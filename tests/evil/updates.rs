@@ -2,29 +2,15 @@
 
 use std::time::Duration;
 
-use billow_model::conversation::{blip_of_text, create_wave};
-use billow_model::{Delta, DocumentId, HashedVersion, HistoryHash, Timestamp, Version, WaveletName, WaveletOp};
+use billow_model::{Delta, HashedVersion, Timestamp, WaveletName, WaveletOp};
 use billow_store::Store;
 use billow_wire::{AppliedDelta, Encoded, SignerId};
 use bytes::Bytes;
 
-use super::chain::{Chain, delta, now, sign_at, who, writes};
+use super::chain::{Chain, delta, sign_at, who, writes};
+use super::moves::{applied, first, jump, quarantined, replayed, wrong_count, wrong_hash, wrongly_hashed};
 use super::peer::{Answer, with_another_letter};
 use super::world::{ALICE, BOB, CAROL, World};
-
-/// The first delta of a wavelet: its maker, a conversation, others.
-fn first(maker: &str, others: &[&str]) -> Vec<WaveletOp> {
-    let others: Vec<_> = others.iter().map(|address| who(address)).collect();
-    let blip = DocumentId::new("b+first").unwrap();
-    create_wave(&who(maker), &blip, blip_of_text("Come in").unwrap(), &others).unwrap()
-}
-
-/// An applied delta with parts of it exchanged.
-fn applied(chain: &Chain, signed: Encoded<billow_wire::SignedDelta>, change: impl FnOnce(&mut AppliedDelta)) -> Bytes {
-    let mut applied = chain.applied(signed);
-    change(&mut applied);
-    Encoded::new(applied).bytes().clone()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r_02_r_10_an_update_by_a_domain_that_is_not_the_host() {
@@ -61,12 +47,6 @@ async fn r_02_r_10_an_update_by_a_domain_that_is_not_the_host() {
     answer.refused("not-authorized", "is not known to speak for love.lab");
     watch.unchanged_and_counted(&world, 4).await;
 
-    // The wave's domain is not the host: the wavelet's is (B-146).
-    let mut foreign = Chain::new("evil.lab/w+x/love.lab/conv+root".parse().unwrap());
-    let delta = foreign.apply(foreign.sign(&world.love.signer, CAROL, first(CAROL, &[ALICE])));
-    let answer = world.evil.update(&foreign.name, &[delta.bytes().clone()], None).await;
-    answer.refused("not-authorized", "is not known to speak for love.lab");
-
     // From love's own hands it is welcome.
     let answer = world
         .love
@@ -77,9 +57,7 @@ async fn r_02_r_10_an_update_by_a_domain_that_is_not_the_host() {
     world.goes_on(&hers).await;
     let store = Store::open(world.stop_victim()).unwrap();
     assert!(store.has(&loves.name).await.unwrap());
-    for absent in [&others, &foreign.name] {
-        assert!(!store.has(absent).await.unwrap(), "{absent} was stored");
-    }
+    assert!(!store.has(&others).await.unwrap(), "{others} was stored");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,13 +70,9 @@ async fn r_10_no_wavelet_comes_to_be_without_a_verified_delta_that_adds_one_of_o
 
     // A commit notice for nothing.
     let watch = world.watch(&[&hers, &name("commit")], stranger).await;
-    let at = HashedVersion {
-        version: Version::new(7),
-        hash: HistoryHash::from_bytes(&[7; 20]),
-    };
     world
         .evil
-        .update(&name("commit"), &[], Some(&at))
+        .update(&name("commit"), &[], Some(&wrongly_hashed(7)))
         .await
         .refused("item-not-found", "no local participant");
     absent.push(name("commit"));
@@ -162,7 +136,7 @@ async fn r_10_no_wavelet_comes_to_be_without_a_verified_delta_that_adds_one_of_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b_106_an_update_whose_delta_is_not_its_authors() {
+async fn b_106_r_03_r_05_an_update_whose_delta_is_not_its_authors() {
     let world = World::start().await;
     let hers = world.wave_of_alice(&[BOB]).await;
     let mut chain = world.wave_of_evil(&[ALICE, CAROL]).await;
@@ -203,61 +177,22 @@ async fn b_106_an_update_whose_delta_is_not_its_authors() {
     world.goes_on(&hers).await;
 }
 
-/// A lie that is verified: refused and counted, nothing stored, the wavelet in quarantine; others go on.
-async fn quarantined(world: &World, chain: &mut Chain, others: [&mut Chain; 1], bad: Bytes) {
-    let [other] = others;
-    let watch = world
-        .watch(&[&chain.name, &other.name], ("quarantined", "contradiction"))
-        .await;
-    let answer = world.evil.update(&chain.name, &[bad], None).await;
-    answer.refused("bad-request", "contradicts");
-    watch.unchanged_and_counted(world, 1).await;
-    // It stays readable, and takes nothing more, with a reason.
-    let watch = world.watch(&[&chain.name], ("refused", "quarantined")).await;
-    let good = chain.apply(chain.sign(&world.evil.signer, BOB, writes("b+late", "sorry")));
-    let answer = world.evil.update(&chain.name, &[good.bytes().clone()], None).await;
-    answer.refused("internal-server-error", "quarantine");
-    watch.unchanged_and_counted(world, 1).await;
-    world.takes(other, "no harm done").await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn b_104_applied_deltas_that_contradict_the_history() {
+async fn b_104_r_16_applied_deltas_that_contradict_the_history() {
     let world = World::start().await;
     let hers = world.wave_of_alice(&[BOB]).await;
     let mut other = world.wave_of_evil(&[ALICE]).await;
     let signer = world.evil.signer.clone();
-    let wrong = HistoryHash::from_bytes(&[7; 20]);
+    let at = |version: u64| sign_at(&signer, &wrongly_hashed(version), BOB, writes("b+x", "hello"));
     let says = |chain: &Chain| chain.sign(&signer, BOB, writes("b+x", "hello"));
     let lies: [&dyn Fn(&Chain) -> Bytes; 7] = [
         // A wrong count.
-        &|chain| applied(chain, says(chain), |applied| applied.operations_applied = 2),
+        &|chain| wrong_count(chain, says(chain), 2),
         // Another hash of our version, and of the version that the author saw.
-        &|chain| {
-            applied(chain, says(chain), |applied| {
-                applied.applied_at = Some(HashedVersion {
-                    version: chain.head.version,
-                    hash: wrong.clone(),
-                });
-            })
-        },
-        &|chain| {
-            let target = HashedVersion {
-                version: chain.head.version,
-                hash: wrong.clone(),
-            };
-            let signed = sign_at(&signer, &target, BOB, writes("b+x", "hello"));
-            applied(chain, signed, |applied| applied.applied_at = Some(chain.head.clone()))
-        },
+        &|chain| wrong_hash(chain, says(chain)),
+        &|chain| replayed(chain, at(chain.head.version.number())),
         // A target in the future.
-        &|chain| {
-            let target = HashedVersion {
-                version: chain.head.version.plus(9),
-                hash: wrong.clone(),
-            };
-            let signed = sign_at(&signer, &target, BOB, writes("b+x", "hello"));
-            applied(chain, signed, |applied| applied.applied_at = Some(chain.head.clone()))
-        },
+        &|chain| replayed(chain, at(chain.head.version.number() + 9)),
         // Operations that do not fit, or half of them.
         &|chain| applied(chain, chain.sign(&signer, BOB, writes("b+first", "Go away")), |_| {}),
         &|chain| {
@@ -274,7 +209,7 @@ async fn b_104_applied_deltas_that_contradict_the_history() {
     ];
     // No operations at all, in truth or by its own account: nothing that is verified, so only refused.
     for bad in [
-        applied(&other, says(&other), |applied| applied.operations_applied = 0),
+        wrong_count(&other, says(&other), 0),
         applied(&other, other.sign(&signer, BOB, Vec::new()), |_| {}),
     ] {
         let watch = world.watch(&[&hers, &other.name], ("refused", "contradiction")).await;
@@ -336,15 +271,13 @@ async fn b_116_a_delta_replayed_into_another_wavelet() {
     assert_eq!(answer, Answer::Receipt);
     world.reaches(&other).await;
     assert_eq!(chain.head.version, loves.delta.target.version);
-    let replayed = applied(&chain, loves.clone(), |applied| {
-        applied.applied_at = Some(chain.head.clone())
-    });
-    quarantined(&world, &mut chain, [&mut other], replayed).await;
+    let elsewhere = replayed(&chain, loves.clone());
+    quarantined(&world, &mut chain, [&mut other], elsewhere).await;
     // As it is, with the other's hash.
     let mut chain = world.wave_of_evil(&[ALICE, CAROL]).await;
     quarantined(&world, &mut chain, [&mut other], genuine.bytes().clone()).await;
     // The same delta twice in its own wavelet.
-    let again = applied(&other, loves, |applied| applied.applied_at = Some(other.head.clone()));
+    let again = replayed(&other, loves);
     let mut third = world.wave_of_evil(&[ALICE]).await;
     let mut twice = other;
     quarantined(&world, &mut twice, [&mut third], again).await;
@@ -378,6 +311,58 @@ async fn b_121_a_history_spliced_out_of_anothers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn b_121_a_history_spliced_out_of_anothers_and_given_as_history() {
+    let mut world = World::start().await;
+    let hers = world.wave_of_alice(&[BOB]).await;
+    let tail = format!("zA{}", "a".repeat(65));
+    let mut long = Chain::new(format!("evil.lab/w+late/~/conv+root{tail}").parse().unwrap());
+    let short: WaveletName = "evil.lab/w+late/~/conv+root".parse().unwrap();
+    // Alice is invited by the second delta; the first is only in the history, which begins at version 0.
+    let delta = long.apply(long.sign(&world.evil.signer, BOB, first(BOB, &[CAROL])));
+    let spliced: Bytes = [tail.as_bytes(), delta.bytes()].concat().into();
+    let spliced = Encoded::<AppliedDelta>::decode(spliced).unwrap();
+    assert_eq!(
+        HashedVersion::zero(&short).next(spliced.bytes(), u64::from(spliced.operations_applied)),
+        long.head,
+        "both histories go on from one hash"
+    );
+    let invites = long.apply(long.sign(&world.evil.signer, BOB, vec![WaveletOp::AddParticipant(who(ALICE))]));
+    world
+        .evil
+        .seen()
+        .histories
+        .insert(short.clone(), vec![spliced, invites.clone()]);
+    let watch = world.watch(&[&hers, &short], ("sockets", "none")).await;
+    let stanza = world
+        .evil
+        .update_stanza(&short, &[invites.bytes().clone()], Some(&long.head));
+    let id = stanza.attr("id").unwrap().to_owned();
+    world.evil.send(stanza);
+    world
+        .evil
+        .until("a request for history", |seen| {
+            seen.asked_history.contains(&short).then_some(())
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!world.evil.was_receipted(&id), "taken");
+    watch.unchanged_and_counted(&world, 0).await;
+    // The history that is its own is taken in the same way.
+    world
+        .evil
+        .seen()
+        .histories
+        .insert(long.name.clone(), long.deltas.clone());
+    let last = long.deltas.last().unwrap().bytes().clone();
+    let answer = world.evil.update(&long.name, &[last], Some(&long.head)).await;
+    assert_eq!(answer, Answer::Receipt);
+    world.reaches(&long).await;
+    world.goes_on(&hers).await;
+    let store = Store::open(world.stop_victim()).unwrap();
+    assert!(!store.has(&short).await.unwrap(), "{short} was stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn b_127_a_commit_notice_for_what_was_never_delivered() {
     let world = World::start().await;
     let hers = world.wave_of_alice(&[BOB]).await;
@@ -385,10 +370,7 @@ async fn b_127_a_commit_notice_for_what_was_never_delivered() {
     let watch = world
         .watch(&[&hers, &chain.name], ("quarantined", "contradiction"))
         .await;
-    let at = |version: u64| HashedVersion {
-        version: Version::new(version),
-        hash: HistoryHash::from_bytes(&[7; 20]),
-    };
+    let at = wrongly_hashed;
     // Versions that never were: the history is asked for once a notice, and again after the pause that follows a host's
     // empty answer, which on a busy machine may end before the next notice comes; never in a loop.
     for version in [9, 1 << 52, 9, 10] {
@@ -430,10 +412,7 @@ async fn b_127_a_commit_notice_that_contradicts_the_deltas_beside_it() {
     let world = World::start().await;
     let mut chain = world.wave_of_evil(&[ALICE]).await;
     let good = chain.applied(chain.sign(&world.evil.signer, BOB, writes("b+x", "hello")));
-    let wrong = HashedVersion {
-        version: chain.head.version.plus(1),
-        hash: HistoryHash::from_bytes(&[7; 20]),
-    };
+    let wrong = wrongly_hashed(chain.head.version.number() + 1);
     let watch = world.watch(&[&chain.name], ("refused", "contradiction")).await;
     let answer = world
         .evil
@@ -450,21 +429,15 @@ async fn b_126_deltas_that_jump_ahead() {
     let hers = world.wave_of_alice(&[BOB]).await;
     let mut chain = world.wave_of_evil(&[ALICE]).await;
     // Far ahead, and never anything in between.
-    let at = HashedVersion {
-        version: chain.head.version.plus(1000),
-        hash: HistoryHash::from_bytes(&[7; 20]),
-    };
-    let signed = sign_at(&world.evil.signer, &at, BOB, writes("b+x", "hello"));
+    let far = chain.head.version.number() + 1000;
     let watch = world
         .watch(&[&hers, &chain.name], ("quarantined", "contradiction"))
         .await;
-    let jump = Encoded::new(AppliedDelta {
-        signed,
-        applied_at: None,
-        operations_applied: 1,
-        timestamp: now(),
-    });
-    let stanza = world.evil.update_stanza(&chain.name, &[jump.bytes().clone()], None);
+    let stanza = world.evil.update_stanza(
+        &chain.name,
+        &[jump(&world.evil.signer, far, writes("b+x", "hello"))],
+        None,
+    );
     let id = stanza.attr("id").unwrap().to_owned();
     world.evil.send(stanza);
     world
@@ -479,20 +452,8 @@ async fn b_126_deltas_that_jump_ahead() {
     world.takes(&mut chain, "in order").await;
     let watch = world.watch(&[&hers, &chain.name], ("refused", "out of order")).await;
     for version in 2_000..2_100 {
-        let at = HashedVersion {
-            version: Version::new(version),
-            hash: HistoryHash::from_bytes(&[7; 20]),
-        };
-        let signed = sign_at(&world.evil.signer, &at, BOB, vec![WaveletOp::NoOp]);
-        let jump = Encoded::new(AppliedDelta {
-            signed,
-            applied_at: None,
-            operations_applied: 1,
-            timestamp: now(),
-        });
-        world
-            .evil
-            .send(world.evil.update_stanza(&chain.name, &[jump.bytes().clone()], None));
+        let jump = jump(&world.evil.signer, version, vec![WaveletOp::NoOp]);
+        world.evil.send(world.evil.update_stanza(&chain.name, &[jump], None));
     }
     let give_up = std::time::Instant::now() + Duration::from_secs(10);
     while world.count(("refused", "out of order")).await < 30 && std::time::Instant::now() < give_up {
@@ -503,19 +464,9 @@ async fn b_126_deltas_that_jump_ahead() {
     watch.unchanged_and_counted(&world, dropped).await;
     world.takes(&mut chain, "still in order").await;
     // Beyond what anybody counts to.
-    let at = HashedVersion {
-        version: Version::new(1 << 52),
-        hash: HistoryHash::from_bytes(&[7; 20]),
-    };
-    let signed = sign_at(&world.evil.signer, &at, BOB, vec![WaveletOp::NoOp]);
-    let far = Encoded::new(AppliedDelta {
-        signed,
-        applied_at: None,
-        operations_applied: 1,
-        timestamp: now(),
-    });
+    let far = jump(&world.evil.signer, 1 << 52, vec![WaveletOp::NoOp]);
     let watch = world.watch(&[&chain.name], ("refused", "contradiction")).await;
-    let answer = world.evil.update(&chain.name, &[far.bytes().clone()], None).await;
+    let answer = world.evil.update(&chain.name, &[far], None).await;
     answer.refused("bad-request", "2^52");
     watch.unchanged_and_counted(&world, 1).await;
     world.takes(&mut chain, "and on").await;

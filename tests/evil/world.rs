@@ -1,5 +1,6 @@
 //! A name server, an authority, the real server of initech.lab with alice on it, and two peers: evil.lab and love.lab.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -142,9 +143,71 @@ impl World {
         self.submit_as_alice(name, version, ops).await
     }
 
+    /// Somebody else of initech.lab.
+    pub(crate) async fn register(&self, address: &str) -> Profile {
+        let body = json!({"address": address, "password": "a long password of somebody"});
+        http::post(&self.url, "/api/register", None, &body).await.unwrap();
+        sign_in(&self.url, address, "a long password of somebody")
+            .await
+            .unwrap()
+    }
+
+    /// Alice has read a blip.
+    pub(crate) async fn alice_reads(&self, name: &WaveletName, blip: &str, version: u64) {
+        let mut opened = OpenWave::open(&self.alice, &name.wave().to_string()).await.unwrap();
+        let read = ClientMessage::Read {
+            wavelet: name.to_string(),
+            blips: vec![blip.to_owned()],
+            version,
+        };
+        opened.socket.send(&read).await.unwrap();
+        opened.socket.send(&ClientMessage::Ping).await.unwrap();
+        while !matches!(opened.socket.next_within(PATIENCE).await.unwrap(), ServerMessage::Pong) {}
+    }
+
+    /// Waits until the victim's store has a wavelet.
+    pub(crate) async fn until_stored(&self, name: &WaveletName) {
+        let give_up = Instant::now() + PATIENCE;
+        let wanted = name.to_string();
+        while !self
+            .bytes_stored()
+            .windows(wanted.len())
+            .any(|window| window == wanted.as_bytes())
+        {
+            assert!(Instant::now() < give_up, "{name} is never stored");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn bytes_stored(&self) -> Vec<u8> {
+        let files = fs::read_dir(&self.data).unwrap().map(|entry| entry.unwrap().path());
+        files
+            .filter(|path| path.is_file())
+            .flat_map(|path| fs::read(path).unwrap_or_default())
+            .collect()
+    }
+
+    /// The wavelets of a wave as somebody sees them.
+    pub(crate) async fn open_as(&self, who: &Profile, name: &WaveletName) -> BTreeMap<String, WaveletState> {
+        OpenWave::open(who, &name.wave().to_string()).await.unwrap().wavelets
+    }
+
     async fn submit_as_alice(&self, name: &WaveletName, version: u64, ops: &[WaveletOp]) -> u64 {
-        let session = format!("s{}", self.sequence.fetch_add(1, Ordering::Relaxed));
         let mut socket = Socket::connect(&self.alice).await.unwrap();
+        self.submits_as(&mut socket, name, version, ops)
+            .await
+            .unwrap_or_else(|text| panic!("alice is refused: {text}"))
+    }
+
+    /// Somebody changes a wavelet at a version; the version after it, or why not.
+    pub(crate) async fn submits_as(
+        &self,
+        socket: &mut Socket,
+        name: &WaveletName,
+        version: u64,
+        ops: &[WaveletOp],
+    ) -> Result<u64, String> {
+        let session = format!("s{}", self.sequence.fetch_add(1, Ordering::Relaxed));
         if version > 0 {
             let wave = name.wave().to_string();
             socket
@@ -166,11 +229,9 @@ impl World {
         loop {
             match socket.next_within(PATIENCE).await.unwrap() {
                 ServerMessage::Delta { delta } if delta.own.as_ref().is_some_and(|own| own.session == session) => {
-                    return delta.version + delta.operations.len() as u64;
+                    return Ok(delta.version + delta.operations.len() as u64);
                 }
-                ServerMessage::Refused { text, .. } | ServerMessage::Error { text } => {
-                    panic!("alice is refused: {text}")
-                }
+                ServerMessage::Refused { text, .. } | ServerMessage::Error { text } => return Err(text),
                 _ => {}
             }
         }
