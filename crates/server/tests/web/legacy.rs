@@ -77,10 +77,12 @@ async fn why_emoji_are_refused_is_said_to_the_client_in_words() {
         roots: TlsRoots {
             system: false,
             extra_pem: ca.certificate_pem().unwrap(),
+            ..TlsRoots::default()
         },
         resolver: ResolverChoice::Servers(vec![dns.address()]),
         allow_private_addresses: true,
         limits: NetLimits::default(),
+        ..NetConfig::default()
     };
     let (net, events) = Net::start(config).await.unwrap();
     let zone = Zone::new().xmpp_server("old.lab", net.listening()[0]).unwrap();
