@@ -3,6 +3,8 @@
 mod applied_delta;
 mod components;
 mod properties;
+mod stream;
 
 pub use applied_delta::any_applied_delta;
 pub use properties::{any_operation, any_uri};
+pub use stream::any_stream;

@@ -13,8 +13,8 @@ use crate::dns::FindError;
 const SHORTEST: Duration = Duration::from_secs(5);
 /// And at most.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// That there is nothing is believed for at most so long.
-const LONGEST_NOTHING: Duration = Duration::from_secs(300);
+/// That there is nothing is believed for so long at least, and at most.
+const NOTHING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// For so long after its time an answer is better than none.
 const STALE: Duration = Duration::from_secs(3600);
 /// Most peers that are remembered.
@@ -47,8 +47,8 @@ impl Known {
                 return;
             }
         }
-        let longest = if found.is_ok() { LONGEST } else { LONGEST_NOTHING };
-        let until = now + ttl.clamp(SHORTEST, longest);
+        let (shortest, longest) = if found.is_ok() { (SHORTEST, LONGEST) } else { NOTHING };
+        let until = now + ttl.clamp(shortest, longest);
         self.peers.insert(peer, Entry { found, until });
     }
 
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(believed(Ok(places()), Duration::from_secs(60)), 60);
         assert_eq!(believed(Ok(places()), Duration::from_secs(1 << 31)), 3600);
         assert_eq!(believed(Ok(places()), Duration::MAX), 3600);
-        assert_eq!(believed(Err(FindError::NotFound), Duration::ZERO), 5);
+        assert_eq!(believed(Err(FindError::NotFound), Duration::ZERO), 1);
         assert_eq!(believed(Err(FindError::NotFound), Duration::from_secs(86_400)), 300);
         assert_eq!(believed(Err(FindError::NotOffered), Duration::from_secs(1 << 31)), 300);
     }

@@ -16,6 +16,8 @@ mod dns;
 mod dialback;
 #[path = "two_nets/places.rs"]
 mod places;
+#[path = "two_nets/streams.rs"]
+mod streams;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -358,18 +360,6 @@ async fn talk(server: &Server, bytes: &[u8]) -> String {
     // A connection that is reset while we still send is as closed as any.
     let _ = read.expect("the server closes");
     String::from_utf8_lossy(&answer).into_owned()
-}
-
-#[tokio::test]
-async fn b_027_what_is_not_xmpp_is_closed_quickly_and_not_echoed() {
-    let lab = Lab::new().await;
-    let b = lab.good("b.lab").await;
-    let answer = talk(&b, b"GET / HTTP/1.1\r\nHost: b.lab\r\n\r\n").await;
-    assert!(
-        answer.contains("not-well-formed") && answer.ends_with("</stream:stream>"),
-        "{answer}"
-    );
-    assert!(!answer.contains("GET"), "{answer}");
 }
 
 #[tokio::test]

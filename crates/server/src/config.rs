@@ -470,6 +470,34 @@ mod tests {
     }
 
     #[test]
+    fn dialback_and_networks_are_lists_that_are_checked() {
+        let federation = |more: &str| {
+            let text = format!("[federation]\nenabled = true\ncertificate = \"c\"\nkey = \"k\"\n{more}\n");
+            parse(&text).map(|config| config.federation.unwrap())
+        };
+        assert_eq!(federation("").unwrap().dialback, DialbackPolicy::Never);
+        assert_eq!(federation("dialback = []").unwrap().dialback, DialbackPolicy::Never);
+        assert_eq!(
+            federation("dialback = [\"*\"]").unwrap().dialback,
+            DialbackPolicy::Always
+        );
+        let one = federation("dialback = [\"acme.lab\"]").unwrap().dialback;
+        assert!(one.allows(&"acme.lab".parse().unwrap()) && !one.allows(&"other.lab".parse().unwrap()));
+        let near = federation("allowed_networks = [\"10.1.0.0/16\"]")
+            .unwrap()
+            .allowed_networks;
+        assert!(near[0].contains("10.1.2.3".parse().unwrap()));
+        assert_eq!(
+            federation("dialback = [\"localhost\"]").unwrap_err(),
+            ["billow.toml:5: dialback: expected a list of domains like [\"example.org\"], or [\"*\"], got a list"]
+        );
+        assert_eq!(
+            federation("allowed_networks = [\"10.0.0.0/99\"]").unwrap_err(),
+            ["billow.toml:5: allowed_networks: expected a list of networks like [\"10.1.0.0/16\"], got a list"]
+        );
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_one_that_was_meant() {
         assert_eq!(
             parse("\n# a comment\ndoman = \"example.org\"\n").unwrap_err(),

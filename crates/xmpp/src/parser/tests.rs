@@ -171,26 +171,28 @@ fn b_001_the_end_comes_at_the_document_type_and_at_once() {
         StreamCondition::RestrictedXml,
         "the letter after <! decides"
     );
-    let quickest = (0..20).map(|_| {
+    let takes_at_most = std::time::Duration::from_millis(1);
+    assert!(is_quick(takes_at_most, || assert!(read(text.as_bytes()).1.is_some())));
+}
+
+/// Whether something is done within a time at least once; a machine that is busy otherwise makes each try longer.
+fn is_quick(limit: std::time::Duration, mut what: impl FnMut()) -> bool {
+    (0..200).any(|_| {
         let before = std::time::Instant::now();
-        assert!(read(text.as_bytes()).1.is_some());
-        before.elapsed()
-    });
-    let quickest = quickest.min().unwrap();
-    assert!(quickest <= std::time::Duration::from_millis(1), "{quickest:?}");
+        what();
+        before.elapsed() <= limit
+    })
 }
 
 #[test]
 fn b_006_ten_thousand_attributes_cost_what_sixty_five_do() {
     let many: String = (0..10_000).map(|n| format!(" a{n}='1'")).collect();
     let text = format!("<message{many}/>");
-    let quickest = (0..5).map(|_| {
-        let before = std::time::Instant::now();
-        assert_eq!(fault(&text), Some(StreamCondition::PolicyViolation));
-        before.elapsed()
-    });
-    let quickest = quickest.min().unwrap();
-    assert!(quickest < std::time::Duration::from_millis(10), "{quickest:?}");
+    let takes_at_most = std::time::Duration::from_millis(10);
+    assert!(is_quick(takes_at_most, || assert_eq!(
+        fault(&text),
+        Some(StreamCondition::PolicyViolation)
+    )));
 }
 
 #[test]
