@@ -213,7 +213,7 @@ pub struct NetLimits {
     pub backoff_cap: Duration,
     /// Most stanzas that wait for one peer.
     pub queue_stanzas: usize,
-    /// Most bytes that wait for one peer.
+    /// Most bytes that wait for one peer or are being written to it; one stanza always may.
     pub queue_bytes: usize,
     /// How long a stanza waits for a peer before it comes back.
     pub queue_age: Duration,
@@ -238,7 +238,7 @@ impl Default for NetLimits {
         Self {
             backoff_cap: Duration::from_secs(3600),
             queue_stanzas: 256,
-            queue_bytes: 4 << 20,
+            queue_bytes: 1 << 20,
             queue_age: Duration::from_secs(60),
             auth_deadline: Duration::from_secs(30),
             tls_deadline: driver::TLS_DEADLINE,

@@ -98,6 +98,8 @@ struct Pair {
 struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: usize,
+    /// Bytes that were taken out and are being written.
+    writing: usize,
     wanted: Option<Instant>,
 }
 
@@ -235,6 +237,21 @@ impl NetHandle {
             });
         }
         self.shared.tls.replace(local)
+    }
+
+    /// Bytes that wait for a peer, or are being written and it does not read them.
+    #[must_use]
+    pub fn unsent(&self, local: &Domain, peer: &Domain) -> usize {
+        let pairs = self
+            .shared
+            .pairs
+            .lock()
+            .expect("nothing panics while it holds the pairs");
+        let pair = pairs.get(&(local.clone(), peer.clone()));
+        pair.map_or(0, |pair| {
+            let queue = pair.queue();
+            queue.bytes + queue.writing
+        })
     }
 
     /// The addresses on which peers are listened for.
@@ -384,8 +401,9 @@ impl Pair {
     fn push(&self, limits: &NetLimits, stanza: Element, encoded: EncodedStanza) -> Result<(), SendError> {
         let mut queue = self.queue();
         queue.wanted = Some(Instant::now());
-        let full = queue.waiting.len() >= limits.queue_stanzas || queue.bytes + encoded.size() > limits.queue_bytes;
-        if full && !queue.waiting.is_empty() {
+        let bytes = queue.bytes + queue.writing;
+        let full = queue.waiting.len() >= limits.queue_stanzas || bytes + encoded.size() > limits.queue_bytes;
+        if full && bytes > 0 {
             return Err(SendError {
                 stanza: Box::new(stanza),
                 reason: BounceReason::QueueFull,
@@ -402,11 +420,16 @@ impl Pair {
         Ok(())
     }
 
-    /// Takes all that waits.
+    /// Takes all that waits, to write it.
     fn take(&self) -> VecDeque<Waiting> {
         let mut queue = self.queue();
-        queue.bytes = 0;
+        queue.writing += std::mem::take(&mut queue.bytes);
         std::mem::take(&mut queue.waiting)
+    }
+
+    /// What was taken is written, or lost.
+    fn written(&self) {
+        self.queue().writing = 0;
     }
 
     /// Takes what has waited too long, and says when the next will have.
@@ -692,7 +715,9 @@ async fn feed(net: &Shared, pair: &Pair, up: &mut Up<'_>) -> (String, EndKind) {
                     .await;
             }
         }
-        if let Some(reason) = driver.settle().await.over {
+        let settled = driver.settle().await;
+        pair.written();
+        if let Some(reason) = settled.over {
             return (reason, EndKind::Failed);
         }
         let quiet = pair.watch().deadline();
@@ -808,6 +833,17 @@ mod tests {
         assert_eq!(push(&pair_of_few, &few).unwrap_err().reason, BounceReason::QueueFull);
         assert_eq!(pair_of_few.take().len(), 2);
         push(&pair_of_few, &few).unwrap();
+        // What the peer does not read counts until it is written.
+        let narrow = NetLimits {
+            queue_bytes: 15,
+            ..NetLimits::default()
+        };
+        let slow = pair();
+        push(&slow, &narrow).unwrap();
+        assert_eq!(slow.take().len(), 1);
+        assert_eq!(push(&slow, &narrow).unwrap_err().reason, BounceReason::QueueFull);
+        slow.written();
+        push(&slow, &narrow).unwrap();
         let small = NetLimits {
             queue_bytes: 15,
             ..NetLimits::default()
