@@ -22,7 +22,7 @@ use crate::discovery::{Service, Software};
 use crate::ids::Ids;
 use crate::legacy;
 use crate::stanza::update;
-use lane::{Lane, Notice, Trouble};
+use lane::{Lane, Message, Notice, Trouble};
 
 /// How long a receipt is waited for before the update counts as lost.
 pub const RECEIPT_MS: i64 = 30_000;
@@ -33,7 +33,11 @@ pub const LEGACY_WINDOW: usize = 1;
 /// Most messages without receipt to a peer, over all wavelets.
 pub const PEER_WINDOW: usize = 64;
 /// Most bytes of deltas in a message; in base64 they are a third more.
-pub const MAX_BYTES: usize = 150 * 1024;
+pub const MAX_BYTES: usize = 75 * 1024;
+/// Most bytes of deltas without receipt to a peer, over all wavelets: what a peer that does not read can make us hold.
+pub const PEER_BYTES: usize = 4 * MAX_BYTES;
+/// How long a reference server's receipt is waited for before what is newer is sent; it is known not to send some.
+pub const LEGACY_RECEIPT_MS: i64 = 5_000;
 /// The first pause before something is sent again; each next one is twice as long.
 const RETRY_MS: i64 = 15_000;
 /// The longest such pause.
@@ -461,6 +465,12 @@ impl Host {
         };
         let id = self.ids.fresh();
         let bytes: Vec<Bytes> = deltas.iter().map(|delta| delta.applied.clone()).collect();
+        let size = bytes.iter().map(Bytes::len).sum();
+        let patience = if service.software.is_billow() {
+            RECEIPT_MS
+        } else {
+            LEGACY_RECEIPT_MS
+        };
         let digest = match service.software {
             Software::Billow { digest: true, .. } => lane.digest.filter(|(at, _)| *at == last.resulting.version),
             _ => None,
@@ -475,7 +485,13 @@ impl Host {
         let message = update::message(self.own.clone(), service.jid.clone(), id.clone(), &update);
         self.outputs.push_back(Output::Send(message.to_element()));
         self.sent.insert(id.clone(), wavelet.clone());
-        let forgotten = lane.sent(id, from, last.resulting.clone(), deltas.len(), later(now, RECEIPT_MS));
+        let message = Message {
+            from,
+            to: last.resulting.clone(),
+            deltas: deltas.len(),
+            bytes: size,
+        };
+        let forgotten = lane.sent(id, message, later(now, patience));
         self.forget(forgotten);
         self.touch(wavelet);
     }
@@ -652,7 +668,7 @@ impl Host {
                     .is_none_or(|trouble| trouble.hindrance.next_try <= now)
             {
                 let next_try = later(now, pause(&mut self.ids, RETRY_MS, RETRY_MAX_MS, lane.attempts() + 1));
-                lane.hold(now, next_try, "no receipt in 30 seconds", false, false);
+                lane.hold(now, next_try, "no receipt in time", false, false);
             }
             let moved = lane.retry(now, legacy);
             let committed = legacy.then(|| lane.committed.take()).flatten();
@@ -694,12 +710,9 @@ impl Host {
             (None, Software::Billow { .. }) => (WINDOW, PEER_WINDOW),
             (None, Software::Legacy) => (LEGACY_WINDOW, PEER_WINDOW),
         };
-        let mut busy: usize = self
-            .active
-            .iter()
-            .filter_map(|name| self.lanes.get(name))
-            .map(Lane::busy)
-            .sum();
+        let active = self.active.iter().filter_map(|name| self.lanes.get(name));
+        let (mut busy, mut bytes) =
+            active.fold((0, 0), |(busy, bytes), lane| (busy + lane.busy(), bytes + lane.bytes()));
         let after = self.turn.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let turn = self
             .due
@@ -707,7 +720,7 @@ impl Host {
             .chain(&self.due)
             .take(self.due.len());
         for wavelet in turn {
-            if busy >= total {
+            if busy >= total || bytes >= PEER_BYTES {
                 break;
             }
             let Some(lane) = self.lanes.get_mut(wavelet) else {
@@ -715,6 +728,7 @@ impl Host {
             };
             if let Some((from, to)) = lane.ask(window) {
                 busy += 1;
+                bytes += lane.max_bytes;
                 let (wavelet, max_bytes) = (wavelet.clone(), lane.max_bytes);
                 self.turn = Some(wavelet.clone());
                 self.active.insert(wavelet.clone());

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use billow_model::{HashedVersion, Timestamp, Version};
 
-use super::{Delivery, Hindrance, MAX_BYTES, RECEIPT_MS};
+use super::{Delivery, Hindrance, LEGACY_RECEIPT_MS, MAX_BYTES, RECEIPT_MS};
 
 /// Messages whose late receipts are still recognised.
 const MAX_REMEMBERED: usize = 64;
@@ -63,13 +63,24 @@ pub(super) struct Notice {
 #[derive(Debug)]
 struct Sent {
     id: String,
-    from: Version,
-    to: HashedVersion,
-    deltas: usize,
+    message: Message,
     by: Timestamp,
     acknowledged: bool,
     /// Not waited for any more; a late receipt still counts.
     expired: bool,
+}
+
+/// What is in a message.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// The version before the first delta.
+    pub(super) from: Version,
+    /// The version after the last.
+    pub(super) to: HashedVersion,
+    /// How many deltas.
+    pub(super) deltas: usize,
+    /// How many bytes of deltas.
+    pub(super) bytes: usize,
 }
 
 impl Lane {
@@ -107,6 +118,13 @@ impl Lane {
         self.window.iter().filter(|sent| sent.waited_for()).count() + usize::from(self.asked.is_some())
     }
 
+    /// Bytes of deltas in messages waited for, and those asked for as if they were as many as they may be.
+    pub(super) fn bytes(&self) -> usize {
+        let sent = self.window.iter().filter(|sent| sent.waited_for());
+        let asked = if self.asked.is_some() { self.max_bytes } else { 0 };
+        asked + sent.map(|sent| sent.message.bytes).sum::<usize>()
+    }
+
     /// The range to send next, if something may be sent.
     pub(super) fn ask(&mut self, window: usize) -> Option<(Version, Version)> {
         let gated = self.trouble.as_ref().is_some_and(|trouble| trouble.gates);
@@ -137,20 +155,11 @@ impl Lane {
     }
 
     /// Takes note of a message. Gives the ids that are forgotten for it.
-    pub(super) fn sent(
-        &mut self,
-        id: String,
-        from: Version,
-        to: HashedVersion,
-        deltas: usize,
-        by: Timestamp,
-    ) -> Vec<String> {
-        self.next = to.version;
+    pub(super) fn sent(&mut self, id: String, message: Message, by: Timestamp) -> Vec<String> {
+        self.next = message.to.version;
         self.window.push_back(Sent {
             id,
-            from,
-            to,
-            deltas,
+            message,
             by,
             acknowledged: false,
             expired: false,
@@ -164,7 +173,7 @@ impl Lane {
         self.window
             .iter()
             .find(|sent| sent.id == id && sent.waited_for())
-            .map(|sent| sent.deltas)
+            .map(|sent| sent.message.deltas)
     }
 
     /// A receipt came. Gives whether the cursor moved, and the ids that are done with.
@@ -176,7 +185,7 @@ impl Lane {
             return (false, Vec::new());
         };
         sent.acknowledged = true;
-        let (end, before) = (sent.to.clone(), self.acknowledged);
+        let (end, before) = (sent.message.to.clone(), self.acknowledged);
         if covers_before {
             self.acknowledged = self.acknowledged.max(end.version);
         } else {
@@ -193,19 +202,23 @@ impl Lane {
         let done = self.acknowledged;
         let (kept, gone): (VecDeque<Sent>, VecDeque<Sent>) = std::mem::take(&mut self.window)
             .into_iter()
-            .partition(|sent| sent.to.version > done);
+            .partition(|sent| sent.message.to.version > done);
         self.window = kept;
         (moved, gone.into_iter().map(|sent| sent.id).collect())
     }
 
     /// Where the cursor may move from where it is: past an acknowledged message, or past a lost one that an acknowledged one follows.
     fn passable(&self) -> Option<Version> {
-        let later = |end: Version| self.window.iter().any(|sent| sent.acknowledged && sent.from >= end);
+        let later = |end: Version| {
+            self.window
+                .iter()
+                .any(|sent| sent.acknowledged && sent.message.from >= end)
+        };
         self.window
             .iter()
-            .filter(|sent| sent.from <= self.acknowledged && sent.to.version > self.acknowledged)
-            .find(|sent| sent.acknowledged || (sent.expired && later(sent.to.version)))
-            .map(|sent| sent.to.version)
+            .filter(|sent| sent.message.from <= self.acknowledged && sent.message.to.version > self.acknowledged)
+            .find(|sent| sent.acknowledged || (sent.expired && later(sent.message.to.version)))
+            .map(|sent| sent.message.to.version)
     }
 
     /// The cursor that is kept on disk: for a reference server not beyond what it knows to be committed.
@@ -281,13 +294,14 @@ impl Lane {
             return false;
         };
         if legacy && !trouble.gates && trouble.attempts >= LEGACY_TRIES && self.next > self.acknowledged {
-            self.committed = self.window.back().map(|sent| sent.to.clone());
+            self.committed = self.window.back().map(|sent| sent.message.to.clone());
             self.acknowledged = self.next;
             self.trouble = None;
             return true;
         }
         trouble.gates = false;
-        trouble.hindrance.next_try = Timestamp(now.0.saturating_add(RECEIPT_MS));
+        let patience = if legacy { LEGACY_RECEIPT_MS } else { RECEIPT_MS };
+        trouble.hindrance.next_try = Timestamp(now.0.saturating_add(patience));
         self.restart();
         false
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use billow_model::{Delta, Domain, WaveletOp};
+use billow_model::{Component, Delta, DocOp, DocumentId, Domain, WaveletOp};
 use billow_wire::{AppliedDelta, Encoded, SignedDelta};
 use billow_xmpp::StanzaError;
 
@@ -26,6 +26,16 @@ fn jid(text: &str) -> Jid {
 /// The history of a wavelet: deltas of one to three operations.
 fn log(name: &WaveletName, deltas: usize) -> Vec<SealedDelta> {
     log_of(name, (0..deltas).map(|at| vec![WaveletOp::NoOp; 1 + at % 3]).collect())
+}
+
+/// The history of a wavelet of large deltas.
+fn log_of_large(name: &WaveletName, deltas: usize) -> Vec<SealedDelta> {
+    let text = Component::Characters("x".repeat(60_000));
+    let op = WaveletOp::MutateDocument {
+        id: DocumentId::new("b+large").unwrap(),
+        op: DocOp::new(vec![text]).unwrap(),
+    };
+    log_of(name, vec![vec![op]; deltas])
 }
 
 /// The history of a wavelet: deltas of these operations.
@@ -787,4 +797,140 @@ fn many_wavelets_take_turns() {
         wire.extend(driver.receipt(&element));
     }
     assert!(names.iter().all(|name| *driver.state(name) == DeliveryState::Delivered));
+}
+
+#[test]
+fn a_peer_that_takes_nothing_in_makes_us_hold_no_more_than_its_share() {
+    let names: Vec<WaveletName> = (0..20).map(|n| wavelet(&format!("w+{n:02}"))).collect();
+    let logs = names
+        .iter()
+        .map(|name| (name.clone(), log_of_large(name, 20)))
+        .collect();
+    let mut driver = Driver::new(BILLOW, logs);
+    let mut wire: VecDeque<Element> = VecDeque::new();
+    for at in 0..20 {
+        for name in &names {
+            wire.extend(driver.sealed(name, at));
+        }
+    }
+    let bytes = |wire: &VecDeque<Element>| wire.iter().map(|element| String::from(element).len()).sum::<usize>();
+    // 24 MB are due. In base64 a third more than the window, and one message beyond it at most.
+    assert!(
+        bytes(&wire) <= (PEER_BYTES + MAX_BYTES) * 4 / 3 + 8_192,
+        "{}",
+        bytes(&wire)
+    );
+    assert!(wire.len() >= 4, "and no less than a window");
+    // Each receipt lets so much more out as it frees, and in the end all is there.
+    let (mut most, mut peer) = (0, Peer::new(BILLOW));
+    while let Some(element) = wire.pop_front() {
+        assert!(peer.receive(&element, true));
+        wire.extend(driver.receipt(&element));
+        most = most.max(bytes(&wire));
+    }
+    assert!(most <= (PEER_BYTES + MAX_BYTES) * 4 / 3 + 8_192, "{most}");
+    assert!(names.iter().all(|name| *driver.state(name) == DeliveryState::Delivered));
+}
+
+/// What has come over a line by now.
+fn arrived(line: &mut VecDeque<(i64, Element)>, now: i64) -> Option<Element> {
+    line.front().filter(|(at, _)| *at <= now)?;
+    line.pop_front().map(|(_, element)| element)
+}
+
+#[test]
+fn b_228_delivery_is_not_one_message_a_round_trip() {
+    // 300 ms there and back; a delta each 10 ms, in each of three wavelets.
+    const TRIP: i64 = 150;
+    let names = [wavelet("w+a"), wavelet("w+b"), wavelet("w+c")];
+    let mut driver = Driver::new(
+        BILLOW,
+        names.iter().map(|name| (name.clone(), log(name, 500))).collect(),
+    );
+    let mut peer = Peer::new(BILLOW);
+    let (mut there, mut back): (VecDeque<(i64, Element)>, VecDeque<(i64, Element)>) = Default::default();
+    let mut lag = 0;
+    for tick in 0..2_000 {
+        let now = tick * 10;
+        driver.now = Timestamp(NOW.0 + now);
+        let sealed = usize::try_from(tick).unwrap();
+        if sealed < 500 {
+            for name in &names {
+                let sent = driver.sealed(name, sealed);
+                there.extend(sent.into_iter().map(|element| (now + TRIP, element)));
+            }
+        }
+        while let Some(element) = arrived(&mut there, now) {
+            assert!(peer.receive(&element, false), "in order");
+            back.push_back((now + TRIP, element));
+        }
+        while let Some(element) = arrived(&mut back, now) {
+            let sent = driver.receipt(&element);
+            there.extend(sent.into_iter().map(|element| (now + TRIP, element)));
+        }
+        // How many deltas the peer is behind, once it has had its first.
+        if let Some(head) = peer.heads.get(&names[0])
+            && sealed < 500
+        {
+            let known = driver.logs[&names[0]]
+                .iter()
+                .filter(|delta| delta.resulting.version <= *head);
+            lag = lag.max(sealed - known.count());
+        }
+        if sealed >= 500 && driver.host.deadline().is_none() {
+            // 300 deltas a second, three wavelets: the last of 1,500 is acknowledged two round trips after it was sealed.
+            assert!(now <= 5_000 + 4 * TRIP, "only after {now} ms");
+            break;
+        }
+    }
+    assert!(names.iter().all(|name| *driver.state(name) == DeliveryState::Delivered));
+    assert!(lag <= 60, "{lag} deltas behind");
+}
+
+#[test]
+fn a_slow_reference_server_gets_what_is_newer_without_waiting_for_its_receipt() {
+    let name = wavelet("w+a");
+    let mut driver = Driver::new(Software::Legacy, vec![(name.clone(), log(&name, 5))]);
+    assert_eq!(driver.sealed(&name, 0).len(), 1);
+    assert_eq!(driver.sealed(&name, 1), Vec::new());
+    let begun = driver.now;
+    let sent = driver.wait();
+    assert_eq!(sent.len(), 1, "the newer one");
+    assert!(driver.now.0 - begun.0 <= LEGACY_RECEIPT_MS);
+    driver.receipt(&sent[0]);
+    assert_eq!(driver.cursors[&name].0, driver.logs[&name][1].resulting.version);
+}
+
+#[test]
+fn b_226_receipts_of_an_old_connection_that_come_late_and_twice_move_nothing_back() {
+    let name = wavelet("w+a");
+    let mut driver = Driver::new(BILLOW, vec![(name.clone(), log(&name, 6))]);
+    let mut peer = Peer::new(BILLOW);
+    let mut old: Vec<Element> = (0..4).flat_map(|at| driver.sealed(&name, at)).collect();
+    let retry_at = later(driver.now, 1_000);
+    driver.tell(Input::Unreachable {
+        reason: "reset".into(),
+        retry_at,
+    });
+    driver.now = retry_at;
+    let mut new = driver.tell(Input::Reachable);
+    // What the old connection still had comes after the new, in another order, each twice.
+    old.reverse();
+    for element in new.iter().chain(&old).chain(&old) {
+        peer.receive(element, true);
+    }
+    assert_eq!(peer.heads[&name], driver.logs[&name][3].resulting.version);
+    for element in new.drain(..).chain(old.clone()).chain(old) {
+        // The driver of the test refuses a cursor that goes back.
+        driver.receipt(&element);
+    }
+    assert_eq!(driver.cursors[&name].0, driver.logs[&name][3].resulting.version);
+    for at in 4..6 {
+        for element in driver.sealed(&name, at) {
+            assert!(peer.receive(&element, false), "a gap");
+            driver.receipt(&element);
+        }
+    }
+    assert_eq!(peer.heads[&name], driver.logs[&name][5].resulting.version);
+    assert_eq!(*driver.state(&name), DeliveryState::Delivered);
 }
