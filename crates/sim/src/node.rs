@@ -596,9 +596,11 @@ impl Node {
                 request,
                 outcome: match outcome {
                     Ok(Response::History(response)) => Ok(response.deltas),
-                    Ok(_) => Err(HistoryFailure::NotNow(OTHER.to_owned())),
-                    Err(Failure::Unreachable(reason) | Failure::NotNow(reason)) => Err(HistoryFailure::NotNow(reason)),
-                    Err(Failure::Stale(reason) | Failure::Refused(reason)) => Err(HistoryFailure::Refused(reason)),
+                    Ok(_) => Err(HistoryFailure::Refused(OTHER.to_owned())),
+                    Err(Failure::Unreachable(reason)) => Err(HistoryFailure::NotNow(reason)),
+                    Err(Failure::NotNow(reason) | Failure::Stale(reason) | Failure::Refused(reason)) => {
+                        Err(HistoryFailure::Refused(reason))
+                    }
                 },
             },
             Reply::Signer { id, time } => match outcome {

@@ -337,6 +337,12 @@ impl HostedWavelet {
         self.log.snapshot(&self.sealed).encode()
     }
 
+    /// Whether transforming operations made against this version to the newest may take long, so that it should hold up nothing else.
+    #[must_use]
+    pub fn takes_long(&self, version: Version, ops: &[WaveletOp]) -> bool {
+        self.log.takes_long(version, ops)
+    }
+
     /// Whether a store failure has made this machine useless, so that it must be loaded again.
     #[must_use]
     pub fn failed(&self) -> bool {

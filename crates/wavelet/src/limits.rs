@@ -21,6 +21,9 @@ pub const BOUNDARY_KEYS_MAX: usize = 100;
 /// How far behind the newest version a submission may be.
 pub const VERSIONS_BEHIND_MAX: u64 = 10_000;
 
+/// What carrying a submission to the newest version may cost, in bytes of operations that are gone through: a second or less.
+pub(crate) const CARRY_WORK_MAX: u64 = 256 * 1024 * 1024;
+
 /// Why a submission was not applied. Nothing has changed, and this very submission never will be applied, except where
 /// the variant says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +47,7 @@ pub enum Refusal {
     #[error("Mismatched hash at version {}: {}", .0.version, .0)]
     InvalidHash(HashedVersion),
     /// The target is no boundary of the history, or lies too far back, or in the future. A fresh snapshot is needed.
-    #[error("the version it was made against is not known, or too long ago")]
+    #[error("too-old: the version it was made against is not known, or too much has come since")]
     UnknownVersion,
     /// The operations do not fit the wavelet.
     #[error("it does not apply: {0}")]

@@ -14,7 +14,7 @@ use billow_model::{
 };
 
 use crate::access::Readers;
-use crate::limits::{VERSIONS_BEHIND_MAX, has_astral_text};
+use crate::limits::{CARRY_WORK_MAX, VERSIONS_BEHIND_MAX, has_astral_text};
 use crate::record::{LoadError, Origin, Record, Seal, SignedDigest, StoredRecord, Submission};
 use crate::snapshot::Snapshot;
 
@@ -52,6 +52,8 @@ pub(crate) struct Entry {
     /// Domains to be told once it is sealed; set when it is shown.
     pub(crate) domains: Vec<Domain>,
     bytes: usize,
+    /// Of its operations, as applied.
+    weight: u64,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,104 @@ pub(crate) struct Log {
 pub(crate) enum Signed {
     Known,
     Forgotten,
+}
+
+/// Why operations do not get to the newest version.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CarryError {
+    /// They do not fit what has come since.
+    #[error(transparent)]
+    Transform(#[from] TransformError),
+    /// It would take too long.
+    #[error("too much has changed since the version that it was made against")]
+    TooMuch,
+}
+
+/// Operations on their way to the newest version.
+#[derive(Debug, Clone)]
+pub(crate) struct Carrying {
+    ops: Vec<WaveletOp>,
+    /// The version that they fit by now.
+    at: Version,
+    /// What may still be spent on it, in bytes that are gone through.
+    left: u64,
+}
+
+impl Carrying {
+    /// Operations made against a version.
+    pub(crate) fn new(ops: Vec<WaveletOp>, at: Version) -> Self {
+        Self {
+            ops,
+            at,
+            left: CARRY_WORK_MAX,
+        }
+    }
+
+    /// As [`Carrying::new`] for what a host has taken already; it counts the work as it likes.
+    pub(crate) fn patient(ops: Vec<WaveletOp>, at: Version) -> Self {
+        Self {
+            left: 4 * CARRY_WORK_MAX,
+            ..Self::new(ops, at)
+        }
+    }
+
+    /// The version that they fit by now.
+    pub(crate) fn at(&self) -> Version {
+        self.at
+    }
+
+    fn spend(&mut self, server: u64) -> Result<(), CarryError> {
+        let cost = weight(&self.ops).saturating_add(server);
+        self.left = self.left.checked_sub(cost).ok_or(CarryError::TooMuch)?;
+        Ok(())
+    }
+
+    /// Past one delta, by the correct rules.
+    fn past(&mut self, author: &ParticipantId, server: &TransformedDelta, weight: u64) -> Result<(), CarryError> {
+        if meet(&self.ops, author, &server.ops) {
+            self.spend(weight)?;
+            let (client, _) = transform_delta(side(author, &self.ops), side(&server.author, &server.ops))?;
+            self.ops = client;
+        }
+        self.at = server.resulting();
+        Ok(())
+    }
+
+    /// Past one delta as the reference goes; whether it takes them for that very delta (operations.md §8).
+    fn past_like_reference(
+        &mut self,
+        author: &ParticipantId,
+        server: &TransformedDelta,
+        weight: u64,
+    ) -> Result<bool, CarryError> {
+        if server.author == *author && server.ops == self.ops {
+            return Ok(true);
+        }
+        if meet(&self.ops, author, &server.ops) {
+            self.spend(weight)?;
+            self.ops = transform_delta_like_reference(side(author, &self.ops), side(&server.author, &server.ops))?;
+        }
+        self.at = server.resulting();
+        Ok(false)
+    }
+
+    /// Past stored records as the reference goes; the one that it takes them for, if there is one.
+    pub(crate) fn past_stored(
+        &mut self,
+        author: &ParticipantId,
+        records: &[StoredRecord],
+    ) -> Result<Option<Arc<Record>>, CarryError> {
+        for StoredRecord { record, .. } in records {
+            if self.past_like_reference(author, &record.delta, weight(&record.delta.ops))? {
+                return Ok(Some(record.clone()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn side<'a>(author: &'a ParticipantId, ops: &'a [WaveletOp]) -> Side<'a> {
+    Side { author, ops }
 }
 
 /// Where a client's operations end up when the reference carries them to the newest version.
@@ -309,48 +409,33 @@ impl Log {
         author: &ParticipantId,
         ops: Vec<WaveletOp>,
         from: Version,
-    ) -> Result<Vec<WaveletOp>, TransformError> {
-        let mut ops = ops;
+    ) -> Result<Vec<WaveletOp>, CarryError> {
+        let mut carrying = Carrying::new(ops, from);
         for entry in self.since(from) {
-            let server = &entry.record.delta;
-            if meet(&ops, author, &server.ops) {
-                let (client, _) = transform_delta(
-                    Side { author, ops: &ops },
-                    Side {
-                        author: &server.author,
-                        ops: &server.ops,
-                    },
-                )?;
-                ops = client;
-            }
+            carrying.past(author, &entry.record.delta, entry.weight)?;
         }
-        Ok(ops)
+        Ok(carrying.ops)
+    }
+
+    /// Whether carrying operations from this version may take so long that others should not wait for it.
+    pub(crate) fn takes_long(&self, from: Version, ops: &[WaveletOp]) -> bool {
+        const LONG: u64 = 1_000_000;
+        let behind = self.head.version().number().saturating_sub(from.number());
+        behind > 16 && behind.saturating_mul(weight(ops)) > LONG
     }
 
     /// Carries operations to the newest version as the reference does, its rule of duplicates included.
     pub(crate) fn carry_like_reference(
         &self,
         author: &ParticipantId,
-        ops: Vec<WaveletOp>,
-        from: Version,
-    ) -> Result<Carried, TransformError> {
-        let mut ops = ops;
-        for entry in self.since(from) {
-            let server = &entry.record.delta;
-            if server.author == *author && server.ops == ops {
+        mut carrying: Carrying,
+    ) -> Result<Carried, CarryError> {
+        for entry in self.since(carrying.at) {
+            if carrying.past_like_reference(author, &entry.record.delta, entry.weight)? {
                 return Ok(Carried::Duplicate(entry.record.clone()));
             }
-            if meet(&ops, author, &server.ops) {
-                ops = transform_delta_like_reference(
-                    Side { author, ops: &ops },
-                    Side {
-                        author: &server.author,
-                        ops: &server.ops,
-                    },
-                )?;
-            }
         }
-        Ok(Carried::Ops(ops))
+        Ok(Carried::Ops(carrying.ops))
     }
 
     fn since(&self, from: Version) -> impl Iterator<Item = &Entry> {
@@ -429,29 +514,6 @@ impl Log {
         entry.seal = Some(seal);
     }
 
-    /// Puts older records back in front of those in memory. They must reach to the first of them.
-    pub(crate) fn extend_back(&mut self, records: Vec<StoredRecord>) -> bool {
-        let contiguous = records
-            .windows(2)
-            .all(|pair| pair[0].record.resulting() == pair[1].record.applied_at());
-        if !contiguous || records.last().is_none_or(|last| last.record.resulting() != self.base) {
-            return false;
-        }
-        for StoredRecord { record, seal } in records.into_iter().rev() {
-            self.base = record.applied_at();
-            self.base_hash = seal.as_ref().map(|seal| seal.applied_at.hash.clone());
-            let bytes = cost(&record, seal.as_deref());
-            self.bytes += bytes;
-            self.entries.push_front(Entry {
-                record,
-                seal,
-                domains: Vec::new(),
-                bytes,
-            });
-        }
-        true
-    }
-
     pub(crate) fn snapshot(&self, sealed: &HashedVersion) -> Snapshot {
         let shown = self.shown.version();
         Snapshot {
@@ -516,13 +578,15 @@ impl Log {
     }
 
     fn keep(&mut self, record: Arc<Record>, seal: Option<Arc<Seal>>, domains: Vec<Domain>) {
-        let bytes = cost(&record, seal.as_deref());
+        let weight = weight(&record.delta.ops);
+        let bytes = cost(weight, &record, seal.as_deref());
         self.bytes += bytes;
         self.entries.push_back(Entry {
             record,
             seal,
             domains,
             bytes,
+            weight,
         });
     }
 
@@ -572,7 +636,17 @@ fn meet(client: &[WaveletOp], author: &ParticipantId, server: &[WaveletOp]) -> b
 }
 
 /// Roughly the bytes that a record takes in memory.
-fn cost(record: &Record, seal: Option<&Seal>) -> usize {
+fn cost(weight: u64, record: &Record, seal: Option<&Seal>) -> usize {
+    let signed = match &record.origin {
+        Origin::Remote { signed } => signed.len(),
+        Origin::Local(_) => 0,
+    };
+    let ops = usize::try_from(weight).unwrap_or(usize::MAX);
+    160 + ops + signed + seal.map_or(0, |seal| seal.applied.bytes().len())
+}
+
+/// Roughly the bytes of operations in memory: what has to be gone through to transform them.
+fn weight(ops: &[WaveletOp]) -> u64 {
     let component = |component: &Component| {
         48 + match component {
             Component::Characters(text) | Component::DeleteCharacters(text) => text.len(),
@@ -583,9 +657,5 @@ fn cost(record: &Record, seal: Option<&Seal>) -> usize {
         WaveletOp::MutateDocument { op, .. } => 96 + op.components().iter().map(component).sum::<usize>(),
         _ => 96,
     };
-    let signed = match &record.origin {
-        Origin::Remote { signed } => signed.len(),
-        Origin::Local(_) => 0,
-    };
-    160 + record.delta.ops.iter().map(op).sum::<usize>() + signed + seal.map_or(0, |seal| seal.applied.bytes().len())
+    ops.iter().map(op).sum::<usize>() as u64
 }

@@ -13,7 +13,8 @@ use billow_wire::{AppliedDelta, Encoded, SignedDelta};
 
 use crate::access::may_write;
 use crate::limits::{PARTICIPANTS_MAX, Refusal, VERSIONS_BEHIND_MAX, check_document, check_one_body, has_astral_text};
-use crate::log::{Carried, Log};
+use crate::log::{Carried, CarryError, Carrying, Log};
+use crate::record::{Record, StoredRecord};
 use crate::remote::Contradiction;
 
 /// Operations of a user of ours, against a shown version. Carried by the correct rules: they are signed as they land, so
@@ -62,7 +63,8 @@ pub(crate) fn place_signed(log: &Log, delta: &Delta, legacy: &BTreeSet<Domain>) 
     let ops = log
         .carry(author, delta.ops.clone(), delta.target.version)
         .map_err(|error| not_transformed(author, &error))?;
-    match log.carry_like_reference(author, delta.ops.clone(), delta.target.version) {
+    let carrying = Carrying::new(delta.ops.clone(), delta.target.version);
+    match log.carry_like_reference(author, carrying) {
         Ok(Carried::Ops(theirs)) if theirs == ops => {}
         _ => return Err(Refusal::Rebase),
     }
@@ -92,10 +94,11 @@ fn check_boundary(log: &Log, version: Version) -> Result<(), Refusal> {
     }
 }
 
-fn not_transformed(author: &ParticipantId, error: &TransformError) -> Refusal {
+fn not_transformed(author: &ParticipantId, error: &CarryError) -> Refusal {
     match error {
-        TransformError::RemovedAuthor => Refusal::AuthorRemoved(author.clone()),
-        other => Refusal::DoesNotApply(other.to_string()),
+        CarryError::Transform(TransformError::RemovedAuthor) => Refusal::AuthorRemoved(author.clone()),
+        CarryError::Transform(other) => Refusal::DoesNotApply(other.to_string()),
+        CarryError::TooMuch => Refusal::UnknownVersion,
     }
 }
 
@@ -173,12 +176,14 @@ pub(crate) enum Replayed {
     NeedsOlder(Version),
 }
 
-/// Computes from an applied delta what its host has computed, exactly as the reference does.
+/// Computes from an applied delta what its host has computed, exactly as the reference does. `carrying`: how far its
+/// operations have come through older records already.
 pub(crate) fn replay(
     now: Timestamp,
     log: &Log,
     applied: &AppliedDelta,
     signed: &Encoded<SignedDelta>,
+    carrying: Option<Carrying>,
 ) -> Result<Replayed, Contradiction> {
     const TIME_MAX: i64 = 1 << 52;
     /// A clock may be wrong; one that is more than a year wrong is not believed.
@@ -197,21 +202,23 @@ pub(crate) fn replay(
     let Delta {
         target, author, ops, ..
     } = signed.delta.value().clone();
-    if target.version < log.base() {
-        return Ok(Replayed::NeedsOlder(target.version));
+    let at = carrying.as_ref().map_or(target.version, Carrying::at);
+    if at < log.base() {
+        // A host of ours takes nothing that is so old. The reference's would; it would have to be very patient.
+        let near = ours.version.number() - target.version.number() <= VERSIONS_BEHIND_MAX;
+        return if near {
+            Ok(Replayed::NeedsOlder(at))
+        } else {
+            Err(Contradiction::TooOld(target.version))
+        };
     }
-    if log.hash(target.version) != Some(&target.hash) {
+    if carrying.is_none() && log.hash(target.version) != Some(&target.hash) {
         return Err(Contradiction::Target { target });
     }
-    let ops = match log.carry_like_reference(&author, ops, target.version) {
-        Ok(Carried::Ops(ops)) => ops,
-        Ok(Carried::Duplicate(record)) => {
-            return Err(Contradiction::DoesNotApply(format!(
-                "it repeats the delta at version {}",
-                record.applied_at()
-            )));
-        }
-        Err(error) => return Err(Contradiction::DoesNotApply(error.to_string())),
+    let carrying = carrying.unwrap_or_else(|| Carrying::patient(ops, target.version));
+    let ops = match log.carry_like_reference(&author, carrying).map_err(not_carried)? {
+        Carried::Ops(ops) => ops,
+        Carried::Duplicate(record) => return Err(repeats(&record)),
     };
     let (count, theirs) = (ops.len() as u64, u64::from(applied.operations_applied));
     if count == 0 || count != theirs {
@@ -223,4 +230,38 @@ pub(crate) fn replay(
         ops,
         timestamp: applied.timestamp,
     }))
+}
+
+/// Carries the operations of such a delta on, past records from the store that begin where they fit.
+pub(crate) fn carry_through(
+    signed: &Encoded<SignedDelta>,
+    carrying: Option<Carrying>,
+    records: &[StoredRecord],
+) -> Result<Carrying, Contradiction> {
+    let Delta {
+        target, author, ops, ..
+    } = signed.delta.value();
+    let mut carrying = match carrying {
+        Some(carrying) => carrying,
+        None => {
+            let first = records.first();
+            let at = first.and_then(|first| first.seal.as_ref()).map(|seal| &seal.applied_at);
+            if at != Some(target) {
+                return Err(Contradiction::Target { target: target.clone() });
+            }
+            Carrying::patient(ops.clone(), target.version)
+        }
+    };
+    match carrying.past_stored(author, records).map_err(not_carried)? {
+        Some(record) => Err(repeats(&record)),
+        None => Ok(carrying),
+    }
+}
+
+fn not_carried(error: CarryError) -> Contradiction {
+    Contradiction::DoesNotApply(error.to_string())
+}
+
+fn repeats(record: &Record) -> Contradiction {
+    Contradiction::DoesNotApply(format!("it repeats the delta at version {}", record.applied_at()))
 }

@@ -13,7 +13,7 @@ use billow_wire::{AppliedDelta, Encoded, SignedDelta};
 use crate::access::may_write;
 use crate::hosted::seal_of;
 use crate::limits::{Refusal, check_size, has_astral_text};
-use crate::log::{Carried, Log, Signed};
+use crate::log::{Carried, CarryError, Carrying, Log, Signed};
 use crate::placement::{Replayed, check_target, place_signed, replay};
 use crate::record::{Origin, Record, Seal};
 use crate::remote::Contradiction;
@@ -88,10 +88,10 @@ impl ReferenceHost {
             return Err(Refusal::LegacyPeer(self.0.head().name().host().clone()));
         }
         check_target(&self.0, &delta.target)?;
-        let not_transformed = |error: billow_model::transform::TransformError| Refusal::DoesNotApply(error.to_string());
+        let not_transformed = |error: CarryError| Refusal::DoesNotApply(error.to_string());
         let ops = match self
             .0
-            .carry_like_reference(&author, delta.ops, delta.target.version)
+            .carry_like_reference(&author, Carrying::new(delta.ops, delta.target.version))
             .map_err(not_transformed)?
         {
             Carried::Ops(ops) => ops,
@@ -147,7 +147,7 @@ impl ReferenceReplica {
     /// Applies the next delta, or says what is wrong with it.
     pub fn follow(&mut self, applied: Encoded<AppliedDelta>) -> Result<Arc<Record>, Contradiction> {
         let signed = applied.signed.clone();
-        let Replayed::Delta(delta) = replay(Timestamp(i64::MAX), &self.0, &applied, &signed)? else {
+        let Replayed::Delta(delta) = replay(Timestamp(i64::MAX), &self.0, &applied, &signed, None)? else {
             return Err(Contradiction::Target {
                 target: signed.delta.target.clone(),
             });

@@ -12,6 +12,7 @@
 //!
 //! Bounds: [`PENDING_MAX`] deltas ahead of a gap (the farthest are dropped, their update refused; history brings them),
 //! 4 MiB of deltas in order, one history request, [`QUEUE_MAX`] submissions (further ones are refused as unavailable).
+//! A long history is fetched a page after the other, and the next page is asked for before the last is worked through.
 
 mod evidence;
 mod intake;
@@ -74,12 +75,12 @@ pub enum RemoteInput {
     History {
         /// Which request.
         request: u64,
-        /// The deltas as they came from the host's server, or the reason for which there are none.
+        /// The deltas as they came from the host's server, or why there are none.
         outcome: Result<Vec<Encoded<AppliedDelta>>, HistoryFailure>,
     },
-    /// The answer to [`RemoteOutput::LoadOlder`]: the stored records from the asked version up to where memory begins.
+    /// The answer to [`RemoteOutput::LoadOlder`]: stored records from the asked version on.
     Older {
-        /// Contiguous.
+        /// Contiguous and at least one, as many as are read at once; they need not reach to where memory begins.
         records: Vec<StoredRecord>,
     },
     /// Everything up to this version that was handed out as [`RemoteOutput::Persist`] is on disk.
@@ -142,10 +143,11 @@ pub enum Verification {
 /// Why there is no history.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryFailure {
-    /// No answer, or the host could not now: the same is asked for again later.
+    /// No answer: not connected, timed out, bounced. It is asked for again when the host speaks.
     #[error("{0}")]
     NotNow(String),
-    /// The host says no: it does not have it, or does not give it to us.
+    /// The host has answered, with an error: it does not have it, does not give it to us, or cannot now. It is asked for
+    /// again after a pause, whatever the host says meanwhile.
     #[error("{0}")]
     Refused(String),
 }
@@ -577,6 +579,12 @@ impl RemoteWavelet {
     #[must_use]
     pub fn failed(&self) -> bool {
         self.failed
+    }
+
+    /// Whether transforming operations made against this version to the newest may take long, so that it should hold up nothing else.
+    #[must_use]
+    pub fn takes_long(&self, version: Version, ops: &[WaveletOp]) -> bool {
+        self.log.takes_long(version, ops)
     }
 
     /// Whether nothing is under way, so that it may be put away.

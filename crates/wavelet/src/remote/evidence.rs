@@ -25,6 +25,9 @@ pub enum Contradiction {
         /// What the author signed.
         target: HashedVersion,
     },
+    /// It was made against a version so far back that no host should have taken it.
+    #[error("it was made against version {0}, which is too old")]
+    TooOld(Version),
     /// The count of operations is wrong.
     #[error("expected {ours} operations, got {theirs}")]
     OperationCount {
@@ -112,6 +115,7 @@ impl Evidence {
             Contradiction::Denied(_) => "history denied",
             Contradiction::OperationCount { .. }
             | Contradiction::DoesNotApply(_)
+            | Contradiction::TooOld(_)
             | Contradiction::Timestamp(_)
             | Contradiction::Noted(_) => "contradiction",
         }

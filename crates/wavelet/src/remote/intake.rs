@@ -13,8 +13,9 @@ use super::{
     UpdateRefusal, Verification,
 };
 use crate::backoff::{Backoff, HISTORY_MS};
+use crate::log::Carrying;
 use crate::pace::{Pace, REMOTE_MS};
-use crate::placement::{Replayed, replay};
+use crate::placement::{Replayed, carry_through, replay};
 use crate::record::{Origin, Seal, StoredRecord};
 
 /// Updates that wait to be receipted; of more, the oldest are forgotten and the host sends them again.
@@ -45,7 +46,7 @@ pub(super) struct Intake {
     fetched: Option<SignerId>,
     loading_older: bool,
     requests: u64,
-    request: Option<(u64, Timestamp)>,
+    request: Option<Request>,
     /// The newest version the host is known to have, and when to ask for it if it has not come.
     ahead: Option<(HashedVersion, Timestamp)>,
     /// No request for history before then.
@@ -60,6 +61,8 @@ pub(super) struct Intake {
 struct Pending {
     applied: Encoded<AppliedDelta>,
     verified: Option<Verified<Encoded<SignedDelta>>>,
+    /// How far its operations have come through records that are no longer in memory.
+    carrying: Option<Carrying>,
     /// The update it came in; `None` for history.
     tag: Option<u64>,
 }
@@ -69,6 +72,14 @@ struct Pending {
 struct Update {
     tag: u64,
     needs: Version,
+}
+
+/// A request for history that is under way.
+#[derive(Debug)]
+struct Request {
+    number: u64,
+    since: Timestamp,
+    from: Version,
 }
 
 #[derive(Debug)]
@@ -169,34 +180,63 @@ impl RemoteWavelet {
         request: u64,
         outcome: Result<Vec<Encoded<AppliedDelta>>, HistoryFailure>,
     ) {
-        if !self.has_asked(request) || self.is_quarantined() || self.failed {
+        let Some(asked) = self.intake.request.take_if(|asked| asked.number == request) else {
+            return;
+        };
+        if self.is_quarantined() || self.failed {
             return;
         }
-        self.intake.request = None;
         match outcome {
-            Ok(deltas) => {
-                let head = self.log.head().version();
-                if deltas.iter().any(|delta| delta.applied_at().version == head) {
-                    deltas.into_iter().for_each(|applied| self.keep(applied, None));
-                } else {
-                    // protocol.md T3: an answer without progress must not make us ask again at once.
-                    let until = self.intake.backoff.failed(now);
-                    self.intake.stalled = Some(Stall { until, silent: false });
-                    self.host_withholds(now, until, "its answer holds nothing of what is missing");
-                }
+            Ok(deltas) if deltas.iter().any(|delta| delta.applied_at().version == asked.from) => {
+                deltas.into_iter().for_each(|applied| self.keep(applied, None));
+                self.fetch_next_page(now);
+            }
+            // protocol.md T3: an answer without progress must not make us ask again at once.
+            Ok(_) => {
+                let until = self.stall(now, false);
+                self.host_withholds(now, until, "its answer holds nothing of what is missing");
             }
             Err(HistoryFailure::Refused(reason)) => {
-                let until = self.intake.backoff.failed(now);
-                self.intake.stalled = Some(Stall { until, silent: false });
+                let until = self.stall(now, false);
                 self.host_withholds(now, until, &reason);
             }
             Err(HistoryFailure::NotNow(reason)) => {
-                let until = self.intake.backoff.failed(now);
-                self.intake.stalled = Some(Stall { until, silent: true });
+                let until = self.stall(now, true);
                 self.host_silent(now, until, &reason);
             }
         }
         self.proceed(now);
+    }
+
+    /// No history for now. If the host was `silent`, a word from it ends the pause.
+    fn stall(&mut self, now: Timestamp, silent: bool) -> Timestamp {
+        let until = self.intake.backoff.failed(now);
+        self.intake.stalled = Some(Stall { until, silent });
+        until
+    }
+
+    /// Asks for what follows a page before that is worked through, so that the host reads the one while we verify the other.
+    fn fetch_next_page(&mut self, now: Timestamp) {
+        let Some((ahead, _)) = self.intake.ahead.clone() else {
+            return;
+        };
+        if let Some(end) = self.end_in_order().filter(|end| end.version < ahead.version) {
+            self.fetch_history_from(now, end, ahead);
+        }
+    }
+
+    /// Where the deltas lead that continue what we have, unless so much waits already that no more should come.
+    fn end_in_order(&self) -> Option<HashedVersion> {
+        let (mut next, mut bytes, mut last) = (self.log.head().version(), 0, None);
+        for (version, pending) in self.intake.pending.range(next..) {
+            if *version != next {
+                break;
+            }
+            next = pending.applied.resulting();
+            bytes += pending.applied.bytes().len();
+            last = Some(&pending.applied);
+        }
+        last.filter(|_| bytes < IN_ORDER_BYTES / 2).map(resulting)
     }
 
     pub(super) fn verified(&mut self, now: Timestamp, check: u64, outcome: Verification) {
@@ -230,9 +270,26 @@ impl RemoteWavelet {
     }
 
     pub(super) fn older(&mut self, now: Timestamp, records: Vec<StoredRecord>) {
-        if std::mem::take(&mut self.intake.loading_older) && !self.log.extend_back(records) {
+        if !std::mem::take(&mut self.intake.loading_older) {
+            return;
+        }
+        let contiguous = records
+            .windows(2)
+            .all(|pair| pair[0].record.resulting() == pair[1].record.applied_at());
+        let head = self.log.head().version();
+        if records.is_empty() || !contiguous {
             // Our own store has a hole. Nothing can be said about the host; loading again will say what is wrong.
             self.fail();
+        } else if let Some(pending) = self.intake.pending.get_mut(&head)
+            && let Some(signed) = &pending.verified
+        {
+            match carry_through(signed.get(), pending.carrying.take(), &records) {
+                Ok(carrying) => pending.carrying = Some(carrying),
+                Err(contradiction) => {
+                    let applied = pending.applied.bytes().clone();
+                    self.contradicted(now, contradiction, applied);
+                }
+            }
         }
         self.proceed(now);
     }
@@ -245,7 +302,8 @@ impl RemoteWavelet {
 
     pub(super) fn tick_intake(&mut self, now: Timestamp) {
         let late = |since: Timestamp| now.0.saturating_sub(since.0) >= REQUEST_MS;
-        if let Some((request, _)) = self.intake.request.filter(|(_, since)| late(*since)) {
+        let lost = self.intake.request.as_ref().filter(|asked| late(asked.since));
+        if let Some(request) = lost.map(|asked| asked.number) {
             let silence = "no answer to a request for history".to_owned();
             self.history(now, request, Err(HistoryFailure::NotNow(silence)));
         }
@@ -266,8 +324,8 @@ impl RemoteWavelet {
         if let Some(fetching) = &self.intake.fetching {
             return Some(after(fetching.since));
         }
-        if let Some((_, since)) = self.intake.request {
-            return Some(after(since));
+        if let Some(asked) = &self.intake.request {
+            return Some(after(asked.since));
         }
         if self.intake.loading_older || self.intake.checking.is_some() {
             return None;
@@ -285,7 +343,10 @@ impl RemoteWavelet {
 
     /// Whether this is the request for history that is under way.
     pub(super) fn has_asked(&self, request: u64) -> bool {
-        self.intake.request.is_some_and(|(current, _)| current == request)
+        self.intake
+            .request
+            .as_ref()
+            .is_some_and(|asked| asked.number == request)
     }
 
     /// The newest version that the host says it has.
@@ -365,6 +426,7 @@ impl RemoteWavelet {
             self.intake.pending.entry(version).or_insert(Pending {
                 applied,
                 verified: None,
+                carrying: None,
                 tag,
             });
         }
@@ -481,7 +543,9 @@ impl RemoteWavelet {
             && !self.intake.loading_older
         {
             let head = self.log.head().version();
-            self.intake.pending = self.intake.pending.split_off(&head);
+            while let Some(known) = self.intake.pending.first_entry().filter(|first| *first.key() < head) {
+                known.remove();
+            }
             self.intake.ahead.take_if(|(ahead, _)| ahead.version <= head);
             if !self.intake.admitted {
                 self.check_admission(now);
@@ -566,8 +630,7 @@ impl RemoteWavelet {
             self.look_ahead(at, now);
         }
         self.drop_pending(now, version, &UpdateRefusal::UnknownSigner(reason));
-        let until = self.intake.backoff.failed(now);
-        self.intake.stalled = Some(Stall { until, silent: false });
+        self.stall(now, false);
     }
 
     fn drop_pending(&mut self, now: Timestamp, version: Version, reason: &UpdateRefusal) {
@@ -577,28 +640,37 @@ impl RemoteWavelet {
         match pending.tag {
             Some(tag) => self.refuse_update(Some(tag), reason),
             None => {
-                let until = self.intake.backoff.failed(now);
-                self.intake.stalled = Some(Stall { until, silent: false });
+                // What came with it is asked for again with it.
+                self.intake.pending.retain(|_, pending| pending.tag.is_some());
+                let until = self.stall(now, false);
                 self.host_withholds(now, until, &reason.to_string());
             }
         }
     }
 
     fn fetch_history(&mut self, now: Timestamp, to: HashedVersion) {
-        let stalled = self.intake.stalled.as_ref().is_some_and(|stall| stall.until > now);
-        if self.intake.request.is_some() || stalled {
-            return;
-        }
         let from = self
             .log
             .hashed_head()
             .expect("every record of a replica has its seal")
             .clone();
+        self.fetch_history_from(now, from, to);
+    }
+
+    fn fetch_history_from(&mut self, now: Timestamp, from: HashedVersion, to: HashedVersion) {
+        let stalled = self.intake.stalled.as_ref().is_some_and(|stall| stall.until > now);
+        if self.intake.request.is_some() || stalled {
+            return;
+        }
         self.look_ahead(to.clone(), now);
         self.intake.stalled = None;
         self.intake.requests += 1;
         let request = self.intake.requests;
-        self.intake.request = Some((request, now));
+        self.intake.request = Some(Request {
+            number: request,
+            since: now,
+            from: from.version,
+        });
         self.outputs.push_back(RemoteOutput::FetchHistory {
             request,
             from,
@@ -612,12 +684,13 @@ impl RemoteWavelet {
         let Some(Pending {
             applied,
             verified: Some(signed),
+            carrying,
             tag,
         }) = self.intake.pending.remove(&version)
         else {
             return;
         };
-        let delta = match replay(now, &self.log, &applied, signed.get()) {
+        let delta = match replay(now, &self.log, &applied, signed.get(), carrying.clone()) {
             Ok(Replayed::Delta(delta)) => delta,
             Ok(Replayed::NeedsOlder(from)) => {
                 self.intake.loading_older = true;
@@ -630,6 +703,7 @@ impl RemoteWavelet {
                     Pending {
                         applied,
                         verified: Some(signed),
+                        carrying,
                         tag,
                     },
                 );

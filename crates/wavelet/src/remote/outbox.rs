@@ -15,6 +15,7 @@ use crate::backoff::{Backoff, SUBMISSION_MS};
 use crate::composed::one_op_a_document;
 use crate::hosted::{Applied, resent};
 use crate::limits::{Refusal, check_size};
+use crate::log::CarryError;
 use crate::placement::check_growth;
 use crate::record::{Record, Submission, encode_ops};
 
@@ -246,7 +247,10 @@ impl RemoteWavelet {
         } else {
             self.log
                 .carry(&job.author, job.ops.clone(), job.version)
-                .map_err(|error| Refusal::DoesNotApply(error.to_string()))
+                .map_err(|error| match error {
+                    CarryError::TooMuch => Refusal::UnknownVersion,
+                    CarryError::Transform(error) => Refusal::DoesNotApply(error.to_string()),
+                })
                 .and_then(|ops| self.as_the_host_takes_it(ops))
         };
         match carried {

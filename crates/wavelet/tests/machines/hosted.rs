@@ -670,3 +670,108 @@ fn what_cannot_be_signed_is_tried_again() {
     host.drive();
     assert_eq!(host.sealed.len(), 1);
 }
+
+#[test]
+fn b_105_ten_thousand_deltas_with_one_target_are_serialised_and_what_is_older_is_refused() {
+    const DELTAS: usize = 10_000;
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    let target = host.machine.sealed().clone();
+    let signer = &keys().signers[1];
+    let mut verifier = verifier();
+    verifier.add(signer.info().clone(), NOW).unwrap();
+    // A hundred documents, so that each meets a hundredth of the others.
+    let writes = |number: usize| WaveletOp::MutateDocument {
+        id: DocumentId::new(&format!("d{}", number % 100)).unwrap(),
+        op: DocOp::new(vec![Component::Characters(format!("{number}"))]).unwrap(),
+    };
+    let sign = |number: usize| {
+        let delta = Delta {
+            target: target.clone(),
+            author: address("bob@acme.lab"),
+            ops: vec![writes(number)],
+            address_path: Vec::new(),
+        };
+        verifier.verify(signer.sign(Encoded::new(delta)).unwrap(), NOW).unwrap()
+    };
+    for number in 0..DELTAS {
+        host.submit_signed(number as u64, sign(number));
+        host.drive();
+    }
+    // As far as the records in memory reach back, each is carried past all before it; those that come later are too old.
+    let taken = host
+        .remote_answers
+        .iter()
+        .take_while(|(_, outcome)| outcome.is_ok())
+        .count();
+    assert!((1_000..=DELTAS).contains(&taken), "{taken}");
+    for (number, (_, outcome)) in host.remote_answers.iter().enumerate() {
+        match outcome {
+            Ok(response) => assert_eq!(
+                response.resulting.version,
+                Version::new(3 + number as u64),
+                "one after the other"
+            ),
+            Err(refusal) => assert!(number >= taken && *refusal == Refusal::UnknownVersion, "{refusal}"),
+        }
+    }
+    let digest = host.machine.wavelet().digest();
+    host.submit_signed(2, sign(DELTAS));
+    let refusal = host.remote_answer().unwrap_err();
+    assert_eq!(refusal, Refusal::UnknownVersion);
+    assert!(refusal.to_string().starts_with("too-old"), "{refusal}");
+    host.submit(3, ("a", 1), "alice@initech.lab", 2, vec![WaveletOp::NoOp]);
+    assert_eq!(host.answer(), Err(Refusal::UnknownVersion));
+    assert_eq!(host.machine.wavelet().digest(), digest);
+    // At the newest version both go on.
+    let head = host.machine.sealed().clone();
+    host.submit_signed(4, verified("bob@acme.lab", head.clone(), vec![WaveletOp::NoOp]));
+    assert!(host.remote_answer().is_ok());
+    host.submit(
+        5,
+        ("a", 1),
+        "alice@initech.lab",
+        head.version.number(),
+        vec![WaveletOp::NoOp],
+    );
+    assert!(host.answer().is_ok());
+}
+
+#[test]
+fn b_105_a_delta_that_costs_too_much_to_carry_is_refused_as_too_old() {
+    const LETTERS: u32 = 4_500;
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    let text = "x".repeat(LETTERS as usize);
+    host.submit(1, ("a", 1), "alice@initech.lab", 2, vec![insert(&text, 0, 0)]);
+    host.drive();
+    let target = host.machine.sealed().clone();
+    let edits = 700;
+    for edit in 0..edits {
+        let sequence = u64::from(edit) + 2;
+        let ops = vec![insert("y", 0, LETTERS + edit)];
+        host.submit(sequence, ("a", sequence), "alice@initech.lab", 3 + u64::from(edit), ops);
+        host.drive();
+    }
+    // Between any two letters another one: as many components as a delta may have.
+    let components = (0..LETTERS).flat_map(|_| [Component::Retain(1), Component::Characters("z".into())]);
+    let everywhere = WaveletOp::MutateDocument {
+        id: notes(),
+        op: DocOp::new(components.collect()).unwrap(),
+    };
+    let digest = host.machine.wavelet().digest();
+    host.submit_signed(1, verified("bob@acme.lab", target, vec![everywhere.clone()]));
+    assert_eq!(host.remote_answer(), Err(Refusal::UnknownVersion));
+    host.submit(2, ("b", 1), "alice@initech.lab", 3, vec![everywhere.clone()]);
+    assert_eq!(host.answer(), Err(Refusal::UnknownVersion));
+    assert_eq!(host.machine.wavelet().digest(), digest);
+    // From a version not so long ago it is taken: the letters that came first are just retained.
+    let at = u64::from(edits) + 3 - 50;
+    let older = u32::try_from(at).unwrap() - 3;
+    let mut components = vec![Component::Retain(older)];
+    components.extend((0..LETTERS).flat_map(|_| [Component::Characters("z".into()), Component::Retain(1)]));
+    let everywhere = WaveletOp::MutateDocument {
+        id: notes(),
+        op: DocOp::new(components).unwrap(),
+    };
+    host.submit(3, ("b", 1), "alice@initech.lab", at, vec![everywhere]);
+    assert!(host.answer().is_ok());
+}

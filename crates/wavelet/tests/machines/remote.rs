@@ -986,3 +986,207 @@ fn a_full_disk_refuses_and_forgets() {
         [format!("answer 1: {:?}", Err::<Applied, _>(Refusal::Unavailable))]
     );
 }
+
+#[test]
+fn the_next_page_of_a_history_is_asked_for_before_the_last_is_worked_through() {
+    let host = host(30);
+    let all = deltas(&host);
+    let head = host.machine.sealed().clone();
+    let commit = CommitNotice {
+        version: head.version,
+        hash: Some(head.hash.clone()),
+        digest: None,
+    };
+    let mut remote = Remote::new();
+    remote.update(all[..1].to_vec());
+    assert_eq!(remote.say(vec![], Some(commit)), ["history 1: 2..32", "receipt 2"]);
+    let page = |request, from: usize, to: usize| RemoteInput::History {
+        request,
+        outcome: Ok(all[from..to].to_vec()),
+    };
+    // Only then is it verified.
+    remote.machine.handle(remote.now, page(1, 1, 11));
+    let first = remote.machine.poll().unwrap();
+    assert_eq!(words(&first), "history 2: 12..32");
+    assert_eq!(remote.version(), 2);
+    remote.drive();
+    assert_eq!(remote.version(), 12);
+    assert_eq!(remote.told(page(2, 11, 30)), ["history 3: 31..32"]);
+    // One at a time, and the last brings the end.
+    assert_eq!(remote.told(page(3, 30, 31)), [""; 0]);
+    assert_eq!(remote.machine.sealed(), head);
+}
+
+#[test]
+fn what_came_after_a_forged_delta_of_a_history_is_asked_for_again_with_it() {
+    let host = host(30);
+    let mut all = deltas(&host);
+    let head = host.machine.sealed().clone();
+    let commit = CommitNotice {
+        version: head.version,
+        hash: Some(head.hash.clone()),
+        digest: None,
+    };
+    let mut remote = Remote::new();
+    remote.update(all[..1].to_vec());
+    remote.say(vec![], Some(commit));
+    let good = std::mem::replace(&mut all[5], forged(&deltas(&host)[5]));
+    let page = |request, deltas: &[Encoded<AppliedDelta>]| RemoteInput::History {
+        request,
+        outcome: Ok(deltas.to_vec()),
+    };
+    let said = remote.told(page(1, &all[1..11]));
+    assert_eq!(said[0], "history 2: 12..32", "{said:?}");
+    assert_eq!(remote.version(), 6, "up to the forged one");
+    // The page that was asked for meanwhile does not help.
+    assert_eq!(remote.told(page(2, &all[11..21])), [""; 0]);
+    let wait = remote.machine.deadline().unwrap().0 - remote.now.0;
+    let asked = remote.later(wait);
+    assert_eq!(asked, ["history 3: 6..12"]);
+    all[5] = good;
+    remote.told(page(3, &all[5..11]));
+    assert_eq!(remote.version(), 22, "with those that waited");
+}
+
+#[test]
+fn b_127_an_error_answer_is_a_pause_that_the_hosts_next_word_does_not_end() {
+    let host = host(3);
+    let all = deltas(&host);
+    let mut remote = Remote::following(&Host::with(&["alice@initech.lab", "bob@acme.lab"]));
+    assert_eq!(remote.update(all[3..].to_vec()), ["history 1: 2..4"]);
+    let refused = |request| RemoteInput::History {
+        request,
+        outcome: Err(HistoryFailure::Refused("not now".to_owned())),
+    };
+    let said = remote.told(refused(1));
+    assert!(!said.iter().any(|word| word.starts_with("history")), "{said:?}");
+    for _ in 0..100 {
+        assert_eq!(
+            remote
+                .told(RemoteInput::HostSpoke)
+                .iter()
+                .filter(|word| word.starts_with("history"))
+                .count(),
+            0
+        );
+    }
+    let notice = CommitNotice {
+        version: Version::new(4),
+        hash: Some(host.machine.sealed().hash.clone()),
+        digest: None,
+    };
+    let said = remote.say(vec![], Some(notice));
+    assert!(!said.iter().any(|word| word.starts_with("history")), "{said:?}");
+    let wait = remote.machine.deadline().unwrap().0 - remote.now.0;
+    assert!((250..=1_250).contains(&wait), "{wait}");
+    assert_eq!(remote.later(wait), ["history 2: 2..4"]);
+}
+
+/// A host of large insertions, so that its copies have only the last of them in memory.
+fn host_of_large(edits: u64) -> Host {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    let text = "x".repeat(60_000);
+    for sequence in 1..=edits {
+        let items = u32::try_from(sequence - 1).unwrap() * 60_000;
+        let ops = vec![insert(&text, items, items)];
+        host.submit(sequence, ("a", sequence), "alice@initech.lab", 1 + sequence, ops);
+        host.drive();
+    }
+    host
+}
+
+/// What bob signs as of an old version, applied by the host at its newest.
+fn made_long_ago(target: billow_model::HashedVersion, host: &Host, ops: Vec<WaveletOp>) -> Encoded<AppliedDelta> {
+    let operations_applied = u32::try_from(ops.len()).unwrap();
+    let delta = billow_model::Delta {
+        target,
+        author: address("bob@acme.lab"),
+        ops,
+        address_path: Vec::new(),
+    };
+    Encoded::new(AppliedDelta {
+        signed: keys().signers[1].sign(Encoded::new(delta)).unwrap(),
+        applied_at: Some(host.machine.sealed().clone()),
+        operations_applied,
+        timestamp: Timestamp(START),
+    })
+}
+
+#[test]
+fn a_delta_made_before_what_is_in_memory_is_carried_through_the_stored_records_page_by_page() {
+    let host = host_of_large(60);
+    let all = deltas(&host);
+    let mut remote = Remote::following(&host);
+    let early = all[2].applied_at().clone();
+    let mut at_the_beginning = insert("!", 0, 60_000);
+    let old = made_long_ago(early.clone(), &host, vec![at_the_beginning.clone()]);
+    let asked = remote.update(vec![old]);
+    let [word] = &asked[..] else { panic!("{asked:?}") };
+    let base: u64 = word.strip_prefix("older 3..").unwrap().parse().unwrap();
+    assert!(base > 20, "{base}");
+    let stored = remote.records.clone();
+    let from = |version: u64| {
+        stored
+            .iter()
+            .position(|stored| stored.record.applied_at().number() == version)
+    };
+    let page = |begin: u64, end: u64| RemoteInput::Older {
+        records: stored[from(begin).unwrap()..from(end).unwrap()].to_vec(),
+    };
+    // As few as are read at once; nothing of it stays in memory.
+    assert_eq!(remote.told(page(3, 8)), [format!("older 8..{base}")]);
+    assert_eq!(remote.told(page(8, 9)), [format!("older 9..{base}")]);
+    assert_eq!(remote.told(page(9, base)), ["receipt 2"]);
+    assert_eq!(remote.version(), 63);
+    // The host's copy says the same.
+    at_the_beginning = insert("!", 0, 60 * 60_000);
+    let mut hosts = host.machine.wavelet().clone();
+    hosts
+        .apply(&billow_model::TransformedDelta {
+            author: address("bob@acme.lab"),
+            applied_at: Version::new(62),
+            ops: vec![at_the_beginning],
+            timestamp: Timestamp(START),
+        })
+        .unwrap();
+    assert_eq!(remote.machine.wavelet().digest(), hosts.digest());
+
+    // Another hash of that old version: its author has seen another history.
+    let mut remote = Remote::following(&host);
+    let mut wrong = early;
+    wrong.hash = Default::default();
+    let forked = made_long_ago(wrong, &host, vec![WaveletOp::NoOp]);
+    assert_eq!(remote.update(vec![forked]), asked);
+    let said = remote.told(page(3, 8));
+    assert!(said.contains(&"diverged: fork".to_owned()), "{said:?}");
+    assert_eq!(remote.version(), 62);
+
+    // A hole in our own store is nobody's lie: the machine is loaded anew.
+    let mut remote = Remote::following(&host);
+    let old = made_long_ago(all[2].applied_at().clone(), &host, vec![WaveletOp::NoOp]);
+    remote.update(vec![old]);
+    remote.told(RemoteInput::Older { records: Vec::new() });
+    assert!(remote.machine.failed() && !remote.machine.is_quarantined());
+}
+
+#[test]
+fn b_105_a_copy_carries_nothing_that_is_ten_thousand_versions_old() {
+    let mut host = Host::with(&["alice@initech.lab", "bob@acme.lab"]);
+    let old = host.machine.sealed().clone();
+    for sequence in 1..=11 {
+        let version = host.machine.wavelet().version().number();
+        host.submit(
+            sequence,
+            ("a", sequence),
+            "alice@initech.lab",
+            version,
+            vec![WaveletOp::NoOp; 1_000],
+        );
+        host.drive();
+    }
+    let mut remote = Remote::following(&host);
+    let applied = made_long_ago(old, &host, vec![WaveletOp::NoOp]);
+    let said = remote.update(vec![applied]);
+    assert!(said.contains(&"diverged: contradiction".to_owned()), "{said:?}");
+    assert_eq!(remote.version(), 11_002);
+}
