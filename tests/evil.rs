@@ -11,6 +11,10 @@
 mod bytes_changed;
 #[path = "evil/chain.rs"]
 mod chain;
+#[path = "evil/flood.rs"]
+mod flood;
+#[path = "evil/gate.rs"]
+mod gate;
 #[path = "evil/history.rs"]
 mod history;
 #[path = "evil/moves.rs"]
@@ -21,6 +25,8 @@ mod names;
 mod peer;
 #[path = "evil/scenarios.rs"]
 mod scenarios;
+#[path = "evil/slow.rs"]
+mod slow;
 #[path = "evil/stanzas.rs"]
 mod stanzas;
 #[path = "evil/submissions.rs"]

@@ -82,6 +82,13 @@ pub(crate) struct Start<'a> {
     pub(crate) victim: &'a str,
 }
 
+impl Seen {
+    /// A wavelet of others as it was told.
+    pub(crate) fn copy_of(&self, name: &WaveletName) -> Chain {
+        self.copies.get(name).unwrap().clone()
+    }
+}
+
 impl Peer {
     pub(crate) async fn start(start: Start<'_>) -> Self {
         let host: billow_xmpp::Domain = start.name.parse().unwrap();
@@ -169,6 +176,37 @@ impl Peer {
         while self.net.send(&self.host, &victim, stanza.clone()).is_err() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Sends many stanzas as fast as they are taken, and gives the answers. Who asks faster than it reads does not get all
+    /// of them: most must come.
+    pub(crate) async fn flood(&self, stanzas: Vec<Element>) -> Vec<Answer> {
+        let victim = billow_xmpp::Domain::of(&self.victim).unwrap();
+        let mut waiting: Vec<String> = Vec::new();
+        for mut stanza in stanzas {
+            waiting.push(stanza.attr("id").unwrap().to_owned());
+            while let Err(full) = self.net.send(&self.host, &victim, stanza) {
+                stanza = *full.stanza;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        let (asked, mut answers, mut last) = (waiting.len(), Vec::new(), Instant::now());
+        while !waiting.is_empty() && last.elapsed() < Duration::from_secs(5) {
+            let before = answers.len();
+            waiting.retain(|id| match self.seen().answers.remove(id) {
+                Some(answer) => {
+                    answers.push(answer);
+                    false
+                }
+                None => true,
+            });
+            if answers.len() > before {
+                last = Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(answers.len() * 2 > asked, "{} answers to {asked}", answers.len());
+        answers
     }
 
     /// Sends a stanza and waits for the answer to its id.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::chain::{Chain, who, writes};
+use super::gate::Gate;
 use super::peer::{Answer, Peer, Start};
 
 pub(crate) const ALICE: &str = "alice@initech.lab";
@@ -46,7 +48,9 @@ pub(crate) struct World {
     log: PathBuf,
     data: PathBuf,
     sequence: AtomicU64,
-    _dns: DnsServer,
+    dns: DnsServer,
+    xmpp: SocketAddr,
+    gate: Gate,
     _folder: TempDir,
 }
 
@@ -68,6 +72,11 @@ pub(crate) struct Watch {
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::with_config("").await
+    }
+
+    /// With more in the victim's `[federation]`.
+    pub(crate) async fn with_config(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::create("Lab").unwrap();
         let roots_pem = ca.certificate_pem().unwrap();
@@ -80,7 +89,7 @@ impl World {
             .await
             .unwrap();
         let config = folder.path().join("billow.toml");
-        fs::write(&config, config_text(dns.address())).unwrap();
+        fs::write(&config, config_text(dns.address()) + more).unwrap();
         let log = folder.path().join("billow.log");
         let (victim, url, xmpp) = serve(&config, &log);
         let peer = |name: &'static str| {
@@ -95,11 +104,8 @@ impl World {
             })
         };
         let (evil, love) = (peer("evil.lab").await, peer("love.lab").await);
-        let mut zone = Zone::new().xmpp_server("initech.lab", xmpp).unwrap();
-        for peer in [&evil, &love] {
-            zone = zone.xmpp_server(peer.domain.as_str(), peer.net.listening()[0]).unwrap();
-        }
-        dns.set_zone(zone);
+        let gate = Gate::start(evil.net.listening()[0]).await;
+        dns.set_zone(zone(xmpp, &gate, &love));
         let body = json!({"address": ALICE, "password": "a long password of alice"});
         http::post(&url, "/api/register", None, &body).await.unwrap();
         let alice = sign_in(&url, ALICE, "a long password of alice").await.unwrap();
@@ -116,7 +122,9 @@ impl World {
             log,
             data: folder.path().join("data"),
             sequence: AtomicU64::new(1),
-            _dns: dns,
+            dns,
+            xmpp,
+            gate,
             _folder: folder,
         }
     }
@@ -361,6 +369,49 @@ impl World {
         page
     }
 
+    /// The line from the victim to evil.lab.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Other domains have their servers at these addresses from now on.
+    pub(crate) fn further_domains(&self, domains: &[(String, SocketAddr)]) {
+        let mut zone = zone(self.xmpp, &self.gate, &self.love);
+        for (domain, address) in domains {
+            zone = zone.xmpp_server(domain, *address).unwrap();
+        }
+        self.dns.set_zone(zone);
+    }
+
+    /// What the victim's process has in memory, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let pid = self.victim.as_ref().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib * 1024
+    }
+
+    /// The TCP connections that the victim has open, or is opening, to these addresses.
+    pub(crate) fn connections_to(&self, addresses: &[SocketAddr]) -> usize {
+        let pid = self.victim.as_ref().unwrap().id();
+        let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+        let is_theirs = |line: &&str| {
+            let remote = line.split_whitespace().nth(2).and_then(|remote| remote.split_once(':'));
+            remote.is_some_and(|(_, port)| {
+                let port = u16::from_str_radix(port, 16).unwrap_or(0);
+                addresses.iter().any(|address| address.port() == port)
+            })
+        };
+        table.lines().skip(1).filter(is_theirs).count()
+    }
+
+    /// The lines of the victim's log with these words in them.
+    pub(crate) fn logged(&self, words: &str) -> usize {
+        let log = fs::read_to_string(&self.log).unwrap();
+        log.lines().filter(|line| line.contains(words)).count()
+    }
+
     /// Ends the victim, so that its data can be looked into.
     pub(crate) fn stop_victim(&mut self) -> PathBuf {
         let mut victim = self.victim.take().unwrap();
@@ -412,7 +463,13 @@ impl Drop for World {
     }
 }
 
-fn config_text(nameserver: std::net::SocketAddr) -> String {
+fn zone(xmpp: SocketAddr, gate: &Gate, love: &Peer) -> Zone {
+    let zone = Zone::new().xmpp_server("initech.lab", xmpp).unwrap();
+    let zone = zone.xmpp_server("evil.lab", gate.address()).unwrap();
+    zone.xmpp_server("love.lab", love.net.listening()[0]).unwrap()
+}
+
+fn config_text(nameserver: SocketAddr) -> String {
     format!(
         "domain = \"initech.lab\"\ndata_dir = \"data\"\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n\
          [accounts]\nregistration = \"open\"\n\n\
@@ -422,7 +479,7 @@ fn config_text(nameserver: std::net::SocketAddr) -> String {
 }
 
 /// Starts the real server; it says in its first line where it is.
-fn serve(config: &std::path::Path, log: &std::path::Path) -> (Child, ServerUrl, std::net::SocketAddr) {
+fn serve(config: &std::path::Path, log: &std::path::Path) -> (Child, ServerUrl, SocketAddr) {
     let mut victim = Command::new(env!("CARGO_BIN_EXE_billow"))
         .args(["serve", "--config"])
         .arg(config)

@@ -27,6 +27,8 @@
 //! allowed_networks = []           # networks (10.1.0.0/16) at which they may be besides the public Internet
 //! dialback = []                   # domains known by server dialback if their certificate does not do; "*": all
 //! retry_cap_seconds = 3600        # the longest pause between two tries to reach a domain
+//! unopened_wavelets = 10000       # wavelets of one other domain that nobody here has opened
+//! unopened_megabytes = 64         # what these may take
 //!
 //! [limits]
 //! message_bytes = 1048576         # one WebSocket message
@@ -49,6 +51,7 @@ use std::time::Duration;
 
 use billow_model::Domain;
 use billow_net::{DialbackPolicy, Network};
+use billow_store::Quota;
 use toml::de::DeTable;
 
 pub use check::FileCheck;
@@ -130,6 +133,8 @@ pub struct FederationConfig {
     pub dialback: DialbackPolicy,
     /// The longest pause between two tries to reach a domain.
     pub retry_cap: Duration,
+    /// What each domain may store here that none of our users has opened.
+    pub unopened: Quota,
 }
 
 /// `[limits]`
@@ -176,6 +181,8 @@ const FEDERATION: &[&str] = &[
     "allowed_networks",
     "dialback",
     "retry_cap_seconds",
+    "unopened_wavelets",
+    "unopened_megabytes",
 ];
 const LIMITS: &[&str] = &[
     "message_bytes",
@@ -364,6 +371,7 @@ impl FederationConfig {
         let key = section.path(source, "key");
         let signer_certificate = section.path(source, "signer_certificate");
         let signer_key = section.path(source, "signer_key");
+        let unopened = Quota::default();
         let rest = Self {
             listen: section
                 .address(source, "listen", "[::]:5269")
@@ -393,6 +401,15 @@ impl FederationConfig {
                 )
                 .map_or(DialbackPolicy::Never, dialback_policy),
             retry_cap: Duration::from_secs(section.number(source, "retry_cap_seconds", 1, 86_400).unwrap_or(3600)),
+            unopened: Quota {
+                wavelets: section
+                    .number(source, "unopened_wavelets", 1, 1_000_000)
+                    .and_then(|wavelets| wavelets.try_into().ok())
+                    .unwrap_or(unopened.wavelets),
+                bytes: section
+                    .number(source, "unopened_megabytes", 1, 100_000)
+                    .map_or(unopened.bytes, |megabytes| megabytes << 20),
+            },
             certificate: PathBuf::new(),
             key: PathBuf::new(),
             signer_certificate: PathBuf::new(),

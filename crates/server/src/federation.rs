@@ -10,6 +10,7 @@
 
 mod driver;
 mod handle;
+mod refusals;
 mod report;
 mod running;
 mod serve;

@@ -28,7 +28,7 @@ use std::time::Duration;
 use billow_federation::host::SealedDelta;
 use billow_model::{Domain, HashedVersion, ParticipantId, Version, WaveId, Wavelet, WaveletName, WaveletOp};
 use billow_signing::{Verified, Verifier};
-use billow_store::{Store, StoreError};
+use billow_store::{Quota, Store, StoreError};
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::UpdateRefusal;
 use billow_wavelet::{Readers, Record, Refusal, Seal, Submission};
@@ -69,6 +69,8 @@ pub struct Setup {
     pub metrics: Metrics,
     /// How long a wavelet that nobody uses stays loaded.
     pub idle_max: Duration,
+    /// What each other domain may store here that none of our users has opened.
+    pub unopened: Quota,
 }
 
 /// All wavelets of a server. Cheap to clone.
@@ -103,6 +105,7 @@ pub(crate) struct Shared {
     pub(crate) federation: FederationHandle,
     pub(crate) metrics: Metrics,
     pub(crate) idle_max: Duration,
+    pub(crate) unopened: Quota,
     pub(crate) legacy: watch::Sender<BTreeSet<Domain>>,
     pub(crate) stopping: watch::Sender<bool>,
     changes: broadcast::Sender<Change>,
@@ -121,6 +124,7 @@ impl Wavelets {
             federation,
             metrics,
             idle_max,
+            unopened,
         } = setup;
         let shared = Shared {
             domain,
@@ -130,6 +134,7 @@ impl Wavelets {
             federation,
             metrics,
             idle_max,
+            unopened,
             legacy: watch::Sender::default(),
             stopping: watch::Sender::default(),
             changes: broadcast::Sender::new(CHANGES),
@@ -204,6 +209,11 @@ impl Wavelets {
         self.handle(name)
     }
 
+    /// Whether a wavelet is in memory, so that a message to it costs no look at the disk.
+    pub(crate) fn is_live(&self, name: &WaveletName) -> bool {
+        self.shared.live().contains_key(name)
+    }
+
     /// A wavelet that another server asks something of; `None` if it is not there.
     pub(crate) async fn asked_for(&self, name: &WaveletName) -> Result<Option<WaveletHandle>, StoreError> {
         // One that is live is asked itself, which is quicker and says no just as well.
@@ -215,7 +225,7 @@ impl Wavelets {
     }
 
     /// A server has spoken to us: what waits for it may be tried at once.
-    pub(crate) async fn heard(&self, host: &Domain) {
+    pub(crate) fn heard(&self, host: &Domain) {
         let mailboxes: Vec<Mailbox> = self
             .shared
             .live()
@@ -224,8 +234,8 @@ impl Wavelets {
             .map(|(_, mailbox)| mailbox.clone())
             .collect();
         for mailbox in mailboxes {
-            // One that is just being put away has nothing that waits.
-            let _ = mailbox.send(Message::HostSpoke).await;
+            // One that is just being put away has nothing that waits; one that is so busy has a clock too.
+            let _ = mailbox.try_send(Message::HostSpoke);
         }
     }
 
@@ -239,27 +249,27 @@ impl Wavelets {
     }
 
     /// How far the other domains are with a wavelet of ours.
-    pub(crate) async fn set_delivery(&self, name: &WaveletName, peers: Vec<PeerDelivery>) {
-        self.tell_if_live(name, Message::SetDelivery { peers }).await;
+    pub(crate) fn set_delivery(&self, name: &WaveletName, peers: Vec<PeerDelivery>) {
+        self.tell_if_live(name, Message::SetDelivery { peers });
     }
 
     /// Somebody at another server moved a caret.
-    pub(crate) async fn remote_caret(&self, name: &WaveletName, from: Domain, caret: Caret) {
+    pub(crate) fn remote_caret(&self, name: &WaveletName, from: Domain, caret: Caret) {
         self.tell_if_live(
             name,
             Message::Caret {
                 from: CaretSource::Peer(from),
                 caret,
             },
-        )
-        .await;
+        );
     }
 
-    async fn tell_if_live(&self, name: &WaveletName, message: Message) {
+    /// Never waits: whoever calls speaks for many wavelets, and one that is busy must not hold up the others.
+    fn tell_if_live(&self, name: &WaveletName, message: Message) {
         let mailbox = self.shared.live().get(name).cloned();
         if let Some(mailbox) = mailbox {
-            // Put away at this moment: then nobody has it open.
-            let _ = mailbox.send(message).await;
+            // Put away at this moment, then nobody has it open; or so busy that it shows nobody anything now.
+            let _ = mailbox.try_send(message);
         }
     }
 
@@ -362,14 +372,20 @@ impl WaveletHandle {
         .unwrap_or(Err(Refusal::Unavailable))
     }
 
-    /// The host of the wavelet says something. The answer comes when it is durable, or refused.
-    pub(crate) async fn update(&self, update: FromHost<WaveletUpdate>) -> oneshot::Receiver<Result<(), UpdateRefusal>> {
+    /// The host of the wavelet says something. The answer comes when it is durable, or refused; none comes if the wavelet
+    /// is so far behind that it takes nothing more. Never waits.
+    pub(crate) fn update(&self, update: FromHost<WaveletUpdate>) -> oneshot::Receiver<Result<(), UpdateRefusal>> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Update {
+        let message = Message::Update {
             update: Box::new(update),
             reply,
-        })
-        .await;
+        };
+        if let Err(mpsc::error::TrySendError::Closed(message)) = self.mailbox.try_send(message)
+            && !*self.shared.stopping.borrow()
+        {
+            // It was put away at this moment. If there is no room, the answer is that none comes.
+            let _ = self.shared.mailbox(&self.name).try_send(message);
+        }
         answer
     }
 
@@ -490,6 +506,15 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("domain", &self.domain)
             .finish_non_exhaustive()
+    }
+}
+
+/// Does what may take many milliseconds on this thread, while the tasks that it would hold up go on on others.
+fn aside_if<T>(long: bool, work: impl FnOnce() -> T) -> T {
+    if long && tokio::runtime::Handle::current().runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use billow_model::Domain;
 use rusqlite::ErrorCode;
 
 /// Why a store could not be opened.
@@ -115,6 +116,9 @@ pub enum StoreError {
     /// The disk failed. Nothing is written any more until a person has looked and the server was started anew.
     #[error("the store is read-only since a disk error: {0}")]
     Failed(String),
+    /// Wavelets of this domain that nobody here has opened take too much already; nothing has changed.
+    #[error("too much of {0} is here that nobody has opened")]
+    OverQuota(Domain),
     /// It contradicts what is stored; nothing has changed.
     #[error("it contradicts what is stored: {0}")]
     Conflict(String),

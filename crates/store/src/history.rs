@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::StoreError;
+use crate::quota::{self, Quota};
 use crate::snapshot::{self, Snapshot};
 use crate::standing::{self, StoredStanding};
 use crate::{Store, inbox};
@@ -92,6 +93,8 @@ pub struct WaveletWrite {
     /// The deltas take the place of the whole stored history, its participants, summary and snapshot. What is outgoing stays,
     /// and a delta keeps the submission that was stored with the one in its place.
     pub replaces: bool,
+    /// For a wavelet of another domain: what that may store here that nobody has opened.
+    pub quota: Option<Quota>,
 }
 
 impl WaveletWrite {
@@ -109,6 +112,7 @@ impl WaveletWrite {
             reached: Vec::new(),
             standing: None,
             replaces: false,
+            quota: None,
         }
     }
 }
@@ -380,11 +384,15 @@ pub(crate) fn find_or_add(connection: &Connection, name: &WaveletName) -> Result
 }
 
 fn append(connection: &Connection, write: &WaveletWrite) -> Result<(), StoreError> {
-    let wavelet = find_or_add(connection, &write.name)?;
+    let known = find(connection, &write.name)?;
+    let wavelet = known.map_or_else(|| find_or_add(connection, &write.name), Ok)?;
     let submissions = match write.replaces {
         true => standing::clear(connection, wavelet)?,
         false => HashMap::new(),
     };
+    if let Some(quota) = write.quota.filter(|_| !write.deltas.is_empty()) {
+        quota::charge(connection, wavelet, known.is_none(), write, quota)?;
+    }
     if let Some(first) = write.deltas.first() {
         check_follows(&write.name, "the history", head(connection, wavelet)?, first.applied_at)?;
     }

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::error::OpenError;
 
 /// One text per step; a step once released is never edited.
-const STEPS: &[&str] = &[FIRST, SUMS, STANDINGS];
+const STEPS: &[&str] = &[FIRST, SUMS, STANDINGS, UNOPENED];
 
 /// Brings the database to the latest schema; each step is one transaction.
 ///
@@ -215,3 +215,8 @@ const SUMS: &str = concat!(
     "ALTER TABLE deltas ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
      UPDATE deltas SET sum = row_sum(wavelet, applied_at, resulting, author, timestamp, ops, session, sequence, signed_digest);"
 );
+const UNOPENED: &str = "
+-- Wavelets of other domains that none of our users has opened, and what they take; and the sums for each domain.
+CREATE TABLE unopened (wavelet INTEGER PRIMARY KEY REFERENCES wavelets, bytes INTEGER NOT NULL) STRICT;
+CREATE TABLE unopened_of (domain TEXT PRIMARY KEY, wavelets INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+";

@@ -7,7 +7,7 @@ use billow_federation::discovery::{self, Discovery};
 use billow_federation::held::{Held, HeldStanza};
 use billow_federation::host::{self, Host, SealedDelta};
 use billow_federation::remote::{self, Failure, Remote, Response};
-use billow_federation::{Ids, inbound};
+use billow_federation::{FederationError, Ids, inbound};
 use billow_model::{Domain, Timestamp, Version, WaveletName};
 use billow_net::{BounceReason, NetEvent, NetHandle, SendError};
 use billow_store::Cursor;
@@ -180,7 +180,7 @@ impl Driver {
     /// Runs until the net ends.
     pub(super) async fn run(mut self) {
         loop {
-            if let Err(error) = self.drive().await {
+            if let Err(error) = self.drive() {
                 tracing::error!("the federation cannot go on: {error}");
                 return;
             }
@@ -190,7 +190,7 @@ impl Driver {
                 biased;
                 Some(done) = self.finished.recv() => self.finish(done),
                 event = self.events.recv() => match event {
-                    Some(event) => self.event(event).await,
+                    Some(event) => self.event(event),
                     None => return,
                 },
                 due = self.requests.due.take() => self.due(due),
@@ -200,7 +200,7 @@ impl Driver {
             let mut taken = taken.map(|()| true);
             for _ in 0..ROUND {
                 taken = match taken {
-                    Ok(true) => self.take_another().await,
+                    Ok(true) => self.take_another(),
                     _ => break,
                 };
             }
@@ -212,11 +212,11 @@ impl Driver {
     }
 
     /// Takes in what is there already; whether there was something.
-    async fn take_another(&mut self) -> anyhow::Result<bool> {
+    fn take_another(&mut self) -> anyhow::Result<bool> {
         if let Ok(done) = self.finished.try_recv() {
             self.finish(done)?;
         } else if let Ok(event) = self.events.try_recv() {
-            self.event(event).await?;
+            self.event(event)?;
         } else if let Ok(request) = self.requests.receiver.try_recv() {
             self.request(request)?;
         } else {
@@ -248,7 +248,7 @@ impl Driver {
     }
 
     /// Asks all machines that were told something until they want nothing more.
-    async fn drive(&mut self) -> anyhow::Result<()> {
+    fn drive(&mut self) -> anyhow::Result<()> {
         loop {
             if let Some(output) = self.discovery.poll() {
                 self.do_discovery(output)?;
@@ -257,12 +257,12 @@ impl Driver {
             } else if let Some(peer) = self.touched_remotes.pop_first() {
                 self.drive_remote(&peer)?;
             } else if let Some(HeldStanza { peer, element }) = self.released.pop_front() {
-                self.stanza(&peer, &element, false).await?;
+                self.stanza(&peer, &element, false)?;
             } else {
                 break;
             }
         }
-        self.tell_clients().await;
+        self.tell_clients();
         Ok(())
     }
 
@@ -365,16 +365,16 @@ impl Driver {
         Ok(())
     }
 
-    async fn event(&mut self, event: NetEvent) -> anyhow::Result<()> {
+    fn event(&mut self, event: NetEvent) -> anyhow::Result<()> {
         match event {
             NetEvent::Stanza { peer, element, .. } => {
-                self.spoke(&peer, SPOKE_EVERY).await;
-                self.stanza(&peer, &element, true).await?;
+                self.spoke(&peer, SPOKE_EVERY);
+                self.stanza(&peer, &element, true)?;
             }
-            NetEvent::Connected { peer, .. } => self.spoke(&peer, Duration::ZERO).await,
+            NetEvent::Connected { peer, .. } => self.spoke(&peer, Duration::ZERO),
             NetEvent::Heard { peer, .. } => {
                 self.net.retry_now(&peer);
-                self.spoke(&peer, Duration::ZERO).await;
+                self.spoke(&peer, Duration::ZERO);
             }
             NetEvent::Unreachable {
                 peer, reason, retry_at, ..
@@ -393,7 +393,7 @@ impl Driver {
     }
 
     /// A peer is there: what waits for it is tried at once.
-    async fn spoke(&mut self, peer: &billow_xmpp::Domain, every: Duration) {
+    fn spoke(&mut self, peer: &billow_xmpp::Domain, every: Duration) {
         if self.spoke.get(peer).is_some_and(|last| last.elapsed() < every) {
             return;
         }
@@ -402,7 +402,7 @@ impl Driver {
             self.discovery
                 .handle(clock::now(), discovery::Input::Heard(domain.clone()));
             self.tell_known_host(&domain, host::Input::Reachable);
-            self.wavelets.heard(&domain).await;
+            self.wavelets.heard(&domain);
         }
     }
 
@@ -460,7 +460,7 @@ impl Driver {
     }
 
     /// Takes in a stanza. If it `may_wait`, it waits where its sender speaks for a domain that is just being looked for.
-    async fn stanza(&mut self, peer: &billow_xmpp::Domain, element: &Element, may_wait: bool) -> anyhow::Result<()> {
+    fn stanza(&mut self, peer: &billow_xmpp::Domain, element: &Element, may_wait: bool) -> anyhow::Result<()> {
         let inbound = inbound::read(peer, element, self);
         if let Some(domain) = inbound.unproved(self).filter(|_| may_wait)
             && self.is_held(domain, peer, element)
@@ -468,7 +468,7 @@ impl Driver {
             return Ok(());
         }
         match inbound {
-            inbound::Inbound::Updates(updates) => self.serve.updates(updates).await,
+            inbound::Inbound::Updates(updates) => self.serve.updates(updates),
             inbound::Inbound::Submit(ask, request) => {
                 let domains = self.domains_of(ask.from());
                 self.serve.submit(ask, request, domains);
@@ -488,7 +488,7 @@ impl Driver {
             }
             inbound::Inbound::Presence(from, presence) => {
                 let domains = self.domains_of(&from);
-                self.serve.presence(presence, domains).await;
+                self.serve.presence(presence, &domains);
             }
             inbound::Inbound::Answer(iq) => self.answer(iq),
             inbound::Inbound::Receipt(from, id) => {
@@ -496,7 +496,8 @@ impl Driver {
             }
             inbound::Inbound::Bounced(from, id, error) => {
                 self.wavelets.shared().metrics.count("updates_refused_by_peer", "error");
-                tracing::info!(%peer, reason = error.text.as_deref().unwrap_or_default(), "refused an update of ours");
+                let refused = FederationError::from_stanza(&error);
+                self.serve.log_refused(&from, "an update of ours", &refused);
                 self.tell_hosts_at(
                     &from,
                     &host::Input::Bounced {
@@ -811,9 +812,11 @@ impl Reply {
             })),
             Self::History(reply) => drop(reply.send(match outcome {
                 Ok(Response::History(response)) => Ok(response.deltas),
-                Ok(_) => Err(HistoryFailure::NotNow(OTHER.to_owned())),
-                Err(Failure::Unreachable(reason) | Failure::NotNow(reason)) => Err(HistoryFailure::NotNow(reason)),
-                Err(Failure::Stale(reason) | Failure::Refused(reason)) => Err(HistoryFailure::Refused(reason)),
+                Ok(_) => Err(HistoryFailure::Refused(OTHER.to_owned())),
+                Err(Failure::Unreachable(reason)) => Err(HistoryFailure::NotNow(reason)),
+                Err(Failure::NotNow(reason) | Failure::Stale(reason) | Failure::Refused(reason)) => {
+                    Err(HistoryFailure::Refused(reason))
+                }
             })),
             Self::Signer(reply) => drop(reply.send(match outcome {
                 Ok(Response::Signer(info)) => Ok(info),

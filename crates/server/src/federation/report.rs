@@ -66,14 +66,14 @@ impl Report {
 
 impl Driver {
     /// Tells the wavelets that have changed, unless that was done a moment ago.
-    pub(super) async fn tell_clients(&mut self) {
+    pub(super) fn tell_clients(&mut self) {
         if self.report.changed.is_empty() || self.report.told.is_some_and(|told| told.elapsed() < EVERY) {
             return;
         }
         self.report.told = Some(Instant::now());
         for name in std::mem::take(&mut self.report.changed) {
             let peers = self.peers(&name);
-            self.wavelets.set_delivery(&name, peers).await;
+            self.wavelets.set_delivery(&name, peers);
         }
     }
 

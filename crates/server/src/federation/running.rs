@@ -43,6 +43,11 @@ impl Running {
             federation: federation.clone(),
             metrics: metrics.clone(),
             idle_max: IDLE_MAX,
+            unopened: config
+                .federation
+                .as_ref()
+                .map(|settings| settings.unopened)
+                .unwrap_or_default(),
         };
         let Some(settings) = &config.federation else {
             let signer = signing::own_signer(store, &config.domain).await?;

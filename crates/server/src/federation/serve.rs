@@ -2,6 +2,8 @@
 //! in which they came.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
 
 use billow_federation::inbound::{Ask, Updates};
 use billow_federation::stanza::presence::Presence;
@@ -18,8 +20,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::driver::Done;
+use super::refusals::Refusals;
 use super::report;
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 use crate::clock;
 use crate::wavelets::{Wavelets, verify};
 
@@ -34,6 +37,16 @@ const RUNNING: usize = 16;
 const ADMITTED: usize = 256;
 /// Updates of one peer that are not durable yet; a host of ours has no more than 64 messages under way.
 const UPDATES: usize = 256;
+/// Updates of one peer under way to wavelets that are not in memory: each costs a task and a look at the disk.
+const NOT_LIVE: usize = 64;
+/// How long a wavelet that an update was refused for may stay in memory for nothing.
+const REFUSED_STAYS: Duration = Duration::from_secs(1);
+/// Requests of one peer for the history of one wavelet that are worked on or wait for it; one is worked on.
+const HISTORIES: usize = 4;
+/// No history is read for a peer that has so many bytes to take in already.
+const UNREAD_MAX: usize = 256 * 1024;
+/// How long a peer may leave them before its request is refused.
+const UNREAD_WAIT: Duration = Duration::from_secs(20);
 
 /// Where the store keeps which domains run the reference.
 const LEGACY: &str = "legacy domains";
@@ -44,8 +57,19 @@ pub(super) struct Serve {
     wavelets: Wavelets,
     net: NetHandle,
     local: billow_xmpp::Domain,
-    requests: Turns,
-    updates: Turns,
+    requests: Turns<billow_xmpp::Domain>,
+    updates: Turns<billow_xmpp::Domain>,
+    not_live: Turns<billow_xmpp::Domain>,
+    histories: Turns<(billow_xmpp::Domain, WaveletName)>,
+    /// Pages of history are made for a peer one after the other.
+    pages: Turns<billow_xmpp::Domain>,
+    refusals: Refusals,
+}
+
+/// What an update under way takes of its peer's share.
+struct Share {
+    _update: Turn<billow_xmpp::Domain>,
+    not_live: Option<Turn<billow_xmpp::Domain>>,
 }
 
 impl Serve {
@@ -56,6 +80,22 @@ impl Serve {
             local,
             requests: Turns::new(RUNNING, ADMITTED),
             updates: Turns::new(UPDATES, UPDATES),
+            not_live: Turns::new(NOT_LIVE, NOT_LIVE),
+            histories: Turns::new(1, HISTORIES),
+            pages: Turns::new(1, ADMITTED),
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// One line in the log, unless there was one like it a moment ago.
+    pub(super) fn log_refused(&self, from: &Jid, what: &str, error: &FederationError) {
+        let reason = format!("{what}: {:?}", error.code);
+        self.log(from, &reason, &format_args!("refused {what}: {error}"));
+    }
+
+    fn log(&self, from: &Jid, reason: &str, line: &dyn Display) {
+        if let Some(unlogged) = self.refusals.note(from.domain().as_str(), reason, Instant::now()) {
+            tracing::info!(%from, unlogged, "{line}");
         }
     }
 
@@ -78,35 +118,54 @@ impl Serve {
         });
     }
 
+    /// The refusal of what is beyond a peer's share.
     fn too_much(&self) -> FederationError {
         self.wavelets.shared().metrics.count("refused", "too much at once");
         FederationError::new(Code::ResourceConstraint, "too much is under way for this server")
     }
 
-    /// Gives the updates of a message to their wavelets, and the receipt when all are durable.
-    pub(super) async fn updates(&self, mut updates: Updates) {
+    /// What an update may take of its peer's share, if there is any left.
+    fn share(&self, peer: &billow_xmpp::Domain, name: &WaveletName) -> Option<Share> {
+        let not_live = if self.wavelets.is_live(name) {
+            None
+        } else {
+            Some(self.not_live.take(peer)?)
+        };
+        Some(Share {
+            _update: self.updates.take(peer)?,
+            not_live,
+        })
+    }
+
+    /// Gives the updates of a message to their wavelets, and the receipt when all are durable. Never waits.
+    pub(super) fn updates(&self, mut updates: Updates) {
         if let Some(refused) = &updates.refused {
             self.count_refused(refused);
-            tracing::info!(from = %updates.from(), "refused an update: {refused}");
+            self.log_refused(updates.from(), "an update", refused);
         }
         let peer = billow_xmpp::Domain::of(updates.from()).ok();
         let mut outcomes = Vec::new();
         let mut too_many = None;
         for update in std::mem::take(&mut updates.updates) {
-            let Some(turn) = peer.as_ref().and_then(|peer| self.updates.take(peer)) else {
+            let Some(share) = peer.as_ref().and_then(|peer| self.share(peer, &update.get().name)) else {
                 too_many = Some(self.too_much());
                 break;
             };
             let wavelet = self.wavelets.of_peer(&update.get().name);
-            outcomes.push((wavelet.name().clone(), wavelet.update(update).await, turn));
+            outcomes.push((wavelet.name().clone(), wavelet.update(update), share));
         }
         let serve = self.clone();
         tokio::spawn(async move {
             let mut failure = too_many;
-            for (name, outcome, _turn) in outcomes {
+            let mut refused = Vec::new();
+            for (name, outcome, share) in outcomes {
                 if let Err(refusal) = outcome.await.unwrap_or(Err(UpdateRefusal::Unavailable)) {
-                    tracing::info!(from = %updates.from(), "refused an update of {name}: {refusal}");
-                    failure.get_or_insert(update_error(&refusal));
+                    let error = update_error(&refusal);
+                    let reason = format!("an update: {:?}", error.code);
+                    let line = format_args!("refused an update of {name}: {refusal}");
+                    serve.log(updates.from(), &reason, &line);
+                    failure.get_or_insert(error);
+                    refused.extend(share.not_live);
                 }
             }
             let answer = match failure {
@@ -115,6 +174,9 @@ impl Serve {
             };
             if let Some(answer) = answer {
                 serve.send(answer);
+            }
+            if !refused.is_empty() {
+                tokio::time::sleep(REFUSED_STAYS).await;
             }
         });
     }
@@ -125,7 +187,7 @@ impl Serve {
             match serve.apply(request, &speaks_for).await {
                 Ok(response) => ask.submitted(&response),
                 Err(error) => {
-                    tracing::info!(from = %ask.from(), "refused a submission: {error}");
+                    serve.log_refused(ask.from(), "a submission", &error);
                     ask.refuse(&error)
                 }
             }
@@ -196,16 +258,41 @@ impl Serve {
 
     /// Gives history to who may have it.
     pub(super) fn history(&self, ask: Ask, request: HistoryRequest, domains: BTreeSet<Domain>, legacy: bool) {
+        let turns = billow_xmpp::Domain::of(ask.from()).ok().and_then(|peer| {
+            let wavelet = self.histories.take(&(peer.clone(), request.name.clone()))?;
+            Some((wavelet, self.pages.take(&peer)?, peer))
+        });
+        let Some((wavelet, page, peer)) = turns else {
+            return self.send(ask.refuse(&self.too_much()));
+        };
         self.answer(ask, move |serve, ask| async move {
-            match serve.read_history(&request, &domains, legacy).await {
+            let _only_one = wavelet.begin().await;
+            let _next_page = page.begin().await;
+            let read = match serve.wait_for_reader(&peer).await {
+                Ok(()) => serve.read_history(&request, &domains, legacy).await,
+                Err(error) => Err(error),
+            };
+            match read {
                 Ok(response) => ask.history(&response),
                 Err(error) => {
-                    tracing::info!(from = %ask.from(), "refused history of {}: {error}", request.name);
+                    serve.log_refused(ask.from(), "history", &error);
                     serve.count_refused(&error);
                     ask.refuse(&error)
                 }
             }
         });
+    }
+
+    /// Waits until a peer has read most of what was sent to it; one that does not read gets nothing more made for it.
+    async fn wait_for_reader(&self, peer: &billow_xmpp::Domain) -> Result<(), FederationError> {
+        let give_up = Instant::now() + UNREAD_WAIT;
+        while self.net.unsent(&self.local, peer) > UNREAD_MAX {
+            if Instant::now() > give_up {
+                return Err(self.too_much());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     async fn read_history(
@@ -290,7 +377,7 @@ impl Serve {
             match serve.find_signer(&request, &domains).await {
                 Ok(info) => ask.signer(&info),
                 Err(error) => {
-                    tracing::info!(from = %ask.from(), "refused a signer of {}: {error}", request.name);
+                    serve.log_refused(ask.from(), "a signer", &error);
                     serve.count_refused(&error);
                     ask.refuse(&error)
                 }
@@ -346,7 +433,8 @@ impl Serve {
             match kept {
                 Ok(()) => ask.signer_stored(),
                 Err(reason) => {
-                    tracing::info!(from = %ask.from(), "refused the signer of {domain}: {reason}");
+                    let line = format_args!("refused the signer of {domain}: {reason}");
+                    serve.log(ask.from(), "a posted signer", &line);
                     serve.wavelets.shared().metrics.count("refused", "signer chain");
                     ask.refuse(&FederationError::bad_request(format!(
                         "verification failure from domain {domain}: {reason}"
@@ -357,7 +445,7 @@ impl Serve {
     }
 
     /// Shows a caret from elsewhere: as a host of a user of the sender, otherwise of anybody that the host speaks of.
-    pub(super) async fn presence(&self, presence: Presence, domains: BTreeSet<Domain>) {
+    pub(super) fn presence(&self, presence: Presence, domains: &BTreeSet<Domain>) {
         let speaker = if self.wavelets.hosts(&presence.name) {
             presence.address.domain()
         } else {
@@ -365,8 +453,7 @@ impl Serve {
         };
         if domains.contains(&speaker) {
             self.wavelets
-                .remote_caret(&presence.name, speaker, report::from_presence(&presence))
-                .await;
+                .remote_caret(&presence.name, speaker, report::from_presence(&presence));
         } else {
             self.wavelets.shared().metrics.count("refused", "caret");
         }

@@ -4,15 +4,24 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use billow_xmpp::Domain;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The turns of all peers for one kind of work. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Turns {
+/// The turns of all peers for one kind of work. Cheap to clone. `P` is whatever has turns of its own: a peer, or a peer's
+/// part in something.
+pub(super) struct Turns<P> {
     running: usize,
     admitted: usize,
-    peers: Arc<Mutex<BTreeMap<Domain, Peer>>>,
+    peers: Arc<Mutex<BTreeMap<P, Peer>>>,
+}
+
+impl<P> Clone for Turns<P> {
+    fn clone(&self) -> Self {
+        Self {
+            running: self.running,
+            admitted: self.admitted,
+            peers: Arc::clone(&self.peers),
+        }
+    }
 }
 
 struct Peer {
@@ -21,13 +30,13 @@ struct Peer {
 }
 
 /// A piece of work of a peer that is let in; it ends when this is dropped.
-pub(super) struct Turn {
-    turns: Turns,
-    peer: Domain,
+pub(super) struct Turn<P: Ord> {
+    turns: Turns<P>,
+    peer: P,
     running: Arc<Semaphore>,
 }
 
-impl Turns {
+impl<P: Ord + Clone> Turns<P> {
     /// So many pieces of a peer's work may run, and so many in all may be let in.
     pub(super) fn new(running: usize, admitted: usize) -> Self {
         Self {
@@ -38,7 +47,7 @@ impl Turns {
     }
 
     /// Lets a piece of work in, unless there is too much of this peer already.
-    pub(super) fn take(&self, peer: &Domain) -> Option<Turn> {
+    pub(super) fn take(&self, peer: &P) -> Option<Turn<P>> {
         let mut peers = self.peers();
         let entry = peers.entry(peer.clone()).or_insert_with(|| Peer {
             running: Arc::new(Semaphore::new(self.running)),
@@ -54,20 +63,22 @@ impl Turns {
             running: entry.running.clone(),
         })
     }
+}
 
-    fn peers(&self) -> MutexGuard<'_, BTreeMap<Domain, Peer>> {
+impl<P> Turns<P> {
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<P, Peer>> {
         self.peers.lock().expect("nothing panics while it holds the peers")
     }
 }
 
-impl Turn {
+impl<P: Ord> Turn<P> {
     /// Waits until the work may run; it runs while the answer is held.
     pub(super) async fn begin(&self) -> Option<SemaphorePermit<'_>> {
         self.running.acquire().await.ok()
     }
 }
 
-impl Drop for Turn {
+impl<P: Ord> Drop for Turn<P> {
     fn drop(&mut self) {
         let mut peers = self.turns.peers();
         if let Some(entry) = peers.get_mut(&self.peer) {
@@ -81,13 +92,15 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
+    use billow_xmpp::Domain;
+
     use super::*;
 
     #[tokio::test]
     async fn a_peer_has_its_turns_and_takes_nobody_elses() {
         let turns = Turns::new(2, 3);
         let (evil, acme): (Domain, Domain) = ("evil.lab".parse().unwrap(), "acme.lab".parse().unwrap());
-        let taken: Vec<Turn> = std::iter::from_fn(|| turns.take(&evil)).collect();
+        let taken: Vec<Turn<Domain>> = std::iter::from_fn(|| turns.take(&evil)).collect();
         assert_eq!(taken.len(), 3);
         assert!(turns.take(&acme).is_some());
         let first = taken[0].begin().await;

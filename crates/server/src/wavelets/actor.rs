@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use billow_model::{HashedVersion, ParticipantId, Version, Wavelet, WaveletName, WaveletOp};
 use billow_signing::Verified;
-use billow_store::Snapshot;
+use billow_store::{Snapshot, StoreError};
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::UpdateRefusal;
 use billow_wavelet::{HostedInput, Readers, Record, Refusal, RemoteInput, StoredRecord, Submission, access};
@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::keeper::{Done, Keeper, until};
 use super::machine::{Machine, Seals};
 use super::subscribers::{Caret, CaretSource, Start, Subscription};
-use super::{Shared, hosted, remote};
+use super::{Shared, aside_if, hosted, remote};
 use crate::clock;
 use crate::web::messages::PeerDelivery;
 
@@ -29,6 +29,8 @@ const MESSAGES: usize = 1_024;
 const ROUND: usize = 256;
 /// Operations between two snapshots.
 const SNAPSHOT_EVERY: u64 = 1_000;
+/// So many deltas at once are worked through while other tasks go on.
+const MUCH: usize = 20;
 /// How often clients are told of the delivery's state at most.
 const DELIVERY_EVERY: Duration = Duration::from_millis(200);
 /// Operations that somebody who resumes may be behind; more is a snapshot.
@@ -119,6 +121,9 @@ async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receive
         snapshot: kept,
         snapshot_under_way: false,
         writes: 0,
+        much: false,
+        opened: false,
+        over_quota: false,
         stopping_since: None,
         delivery_told: None,
     };
@@ -137,6 +142,12 @@ struct Actor {
     snapshot_under_way: bool,
     /// Writes that are not answered yet.
     writes: usize,
+    /// Many deltas have come that are not worked through.
+    much: bool,
+    /// A user has opened it.
+    opened: bool,
+    /// It was not stored because its domain has stored too much here.
+    over_quota: bool,
     stopping_since: Option<Instant>,
     delivery_told: Option<Instant>,
 }
@@ -155,7 +166,9 @@ impl Actor {
         loop {
             self.drive().await;
             if self.machine.failed() {
-                tracing::warn!("{} is loaded anew", self.keeper.name);
+                if !self.over_quota {
+                    tracing::warn!("{} is loaded anew", self.keeper.name);
+                }
                 self.keeper.give_up();
                 self.keeper.shared.forget(&self.keeper.name, &mut self.receiver);
                 return;
@@ -193,7 +206,8 @@ impl Actor {
             Machine::Hosted(machine) => self.writes += usize::from(hosted::drive(machine, &mut self.keeper).await),
             Machine::Remote(machine) => {
                 let rebuilt = self.keeper.rebuilt;
-                self.writes += remote::drive(machine, &mut self.keeper).await;
+                let much = std::mem::take(&mut self.much);
+                self.writes += remote::drive(machine, &mut self.keeper, much).await;
                 if self.keeper.rebuilt != rebuilt {
                     // The snapshot of the state before is gone.
                     self.snapshot = Version::ZERO;
@@ -248,7 +262,9 @@ impl Actor {
             } => {
                 let ticket = self.keeper.ticket();
                 self.keeper.answers.insert(ticket, reply);
-                match &mut self.machine {
+                let long = self.machine.takes_long(version, &ops);
+                let machine = &mut self.machine;
+                aside_if(long, || match machine {
                     Machine::Hosted(machine) => machine.handle(
                         now,
                         HostedInput::Submit {
@@ -269,7 +285,7 @@ impl Actor {
                             ops,
                         },
                     ),
-                }
+                });
             }
             Message::Caret { from, caret } => self.keeper.caret(self.machine.wavelet(), &from, caret),
             Message::Read(read) => read(self.machine.wavelet(), &self.machine.sealed()),
@@ -279,7 +295,11 @@ impl Actor {
                 Machine::Hosted(machine) => {
                     let ticket = self.keeper.ticket();
                     self.keeper.remote_answers.insert(ticket, reply);
-                    machine.handle(now, HostedInput::RemoteSubmit { ticket, delta: *delta });
+                    let wanted = &delta.get().delta;
+                    let long = machine.takes_long(wanted.target.version, &wanted.ops);
+                    aside_if(long, || {
+                        machine.handle(now, HostedInput::RemoteSubmit { ticket, delta: *delta })
+                    });
                 }
                 Machine::Remote(_) => drop(reply.send(Err(Refusal::HostRefused(
                     "this server does not host the wavelet".to_owned(),
@@ -288,6 +308,9 @@ impl Actor {
             Message::Update { update, reply } => match &mut self.machine {
                 Machine::Remote(machine) => {
                     let tag = self.keeper.ticket();
+                    let deltas = &update.get().deltas;
+                    let long = |delta: &billow_model::Delta| machine.takes_long(delta.target.version, &delta.ops);
+                    self.much |= deltas.len() > MUCH || deltas.iter().any(|delta| long(&delta.signed.delta));
                     self.keeper.update_answers.insert(tag, reply);
                     machine.handle(now, RemoteInput::Update { tag, update: *update });
                 }
@@ -321,8 +344,13 @@ impl Actor {
             Done::Stored {
                 outcome: Err(error), ..
             } => {
-                tracing::error!("{} could not be stored: {error}", self.keeper.name);
-                self.keeper.shared.metrics.count("store_errors", "write");
+                if let StoreError::OverQuota(_) = &error {
+                    self.keeper.shared.metrics.count("refused", "quota");
+                    self.over_quota = true;
+                } else {
+                    tracing::error!("{} could not be stored: {error}", self.keeper.name);
+                    self.keeper.shared.metrics.count("store_errors", "write");
+                }
                 match &mut self.machine {
                     Machine::Hosted(machine) => machine.handle(now, HostedInput::PersistFailed),
                     Machine::Remote(machine) => machine.handle(now, RemoteInput::PersistFailed),
@@ -338,6 +366,8 @@ impl Actor {
             },
             Done::Remote(input) => {
                 if let Machine::Remote(machine) = &mut self.machine {
+                    self.much |=
+                        matches!(&input, RemoteInput::History { outcome: Ok(deltas), .. } if deltas.len() > MUCH);
                     machine.handle(now, input);
                 }
             }
@@ -366,6 +396,7 @@ impl Actor {
             return drop(reply.send(None));
         }
         let shown = wavelet.version();
+        self.note_opened();
         let known = known.filter(|known| *known <= shown && shown.number() - known.number() <= RESUME_MAX);
         let known = known.filter(|known| self.keeper.rebuilt.is_none_or(|rebuilt| rebuilt < *known));
         let Some(known) = known else {
@@ -380,7 +411,7 @@ impl Actor {
             self.keeper.name.clone(),
         );
         tokio::spawn(async move {
-            let older = shared.older(&name, known, shown).await.unwrap_or_default();
+            let older = shared.older(&name, known, shown, usize::MAX).await.unwrap_or_default();
             let _ = done.send(Done::Resume {
                 user,
                 known,
@@ -388,6 +419,18 @@ impl Actor {
                 reply,
             });
         });
+    }
+
+    /// From now on another domain's wavelet is one that somebody here wants.
+    fn note_opened(&mut self) {
+        if self.machine.is_remote() && !std::mem::replace(&mut self.opened, true) {
+            let (shared, name) = (Arc::clone(&self.keeper.shared), self.keeper.name.clone());
+            tokio::spawn(async move {
+                if let Err(error) = shared.store.opened(&name).await {
+                    tracing::warn!("that {name} was opened is not kept: {error}");
+                }
+            });
+        }
     }
 
     /// Goes on with [`Actor::subscribe`]: what was read, and what has come since.

@@ -51,6 +51,7 @@ pub(super) async fn drive(machine: &mut HostedWavelet, keeper: &mut Keeper) -> b
             }
         }
     }
+    keeper.tell_inbox();
     let writes = written.records_upto.is_some() || written.seals_upto.is_some();
     if writes {
         keeper.store(write, written).await;

@@ -73,6 +73,8 @@ pub(super) struct Keeper {
     people: Arc<[ParticipantId]>,
     carets: Vec<(Arc<Caret>, Instant)>,
     caret_rate: CaretRate,
+    /// Deltas were shown of which the inbox does not know yet; they remove these people.
+    news: Option<Vec<ParticipantId>>,
     tickets: u64,
 }
 
@@ -91,6 +93,7 @@ impl Keeper {
             people: Arc::from([]),
             carets: Vec::new(),
             caret_rate: CaretRate::default(),
+            news: None,
             tickets: 0,
         }
     }
@@ -103,10 +106,10 @@ impl Keeper {
 
     /// Shows a delta to everybody who has the wavelet open. `wavelet` is at least as new as the delta.
     pub(super) fn show(&mut self, wavelet: &Wavelet, record: &Arc<Record>) {
-        self.subscribers.tell(&Event::Delta(Arc::new(ShownDelta::new(
-            self.name.clone(),
-            Arc::clone(record),
-        ))));
+        if !self.subscribers.is_empty() {
+            let shown = ShownDelta::new(self.name.clone(), Arc::clone(record));
+            self.subscribers.tell(&Event::Delta(Arc::new(shown)));
+        }
         let changes_people =
             |op: &WaveletOp| matches!(op, WaveletOp::AddParticipant(_) | WaveletOp::RemoveParticipant(_));
         if self.people.is_empty() || record.delta.ops.iter().any(changes_people) {
@@ -114,7 +117,11 @@ impl Keeper {
             self.subscribers
                 .keep(|user| access::may_read(wavelet.participants(), user));
         }
-        self.tell_inbox(record);
+        let removed = record.delta.ops.iter().filter_map(|op| match op {
+            WaveletOp::RemoveParticipant(who) => Some(who),
+            _ => None,
+        });
+        self.news.get_or_insert_default().extend(removed.cloned());
     }
 
     /// The shown state is another one: everybody opens the wavelet anew.
@@ -126,12 +133,9 @@ impl Keeper {
         self.shared.changed(&self.name, &self.people);
     }
 
-    fn tell_inbox(&self, record: &Record) {
-        let removed = record.delta.ops.iter().filter_map(|op| match op {
-            WaveletOp::RemoveParticipant(who) => Some(who),
-            _ => None,
-        });
-        let removed: Vec<ParticipantId> = removed.cloned().collect();
+    /// Tells the inbox of all that was shown since the last time, at once: a history of many deltas is one change to it.
+    pub(super) fn tell_inbox(&mut self) {
+        let Some(removed) = self.news.take() else { return };
         if removed.is_empty() {
             self.shared.changed(&self.name, &self.people);
         } else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use billow_model::{Domain, HashedVersion, Timestamp, Version, Wavelet, WaveletName};
+use billow_model::{Domain, HashedVersion, Timestamp, Version, Wavelet, WaveletName, WaveletOp};
 use billow_store::{StoreError, StoredWavelet};
 use billow_wavelet::{HostedInput, HostedWavelet, Readers, Record, RemoteInput, RemoteWavelet, Seal, Standing};
 use billow_wire::Encoded;
@@ -172,6 +172,13 @@ impl Machine {
                     machine.handle(now, RemoteInput::Replaced);
                 }
             }
+        }
+    }
+
+    pub(super) fn takes_long(&self, version: Version, ops: &[WaveletOp]) -> bool {
+        match self {
+            Self::Hosted(machine) => machine.takes_long(version, ops),
+            Self::Remote(machine) => machine.takes_long(version, ops),
         }
     }
 

@@ -10,16 +10,31 @@ use billow_wavelet::{RemoteInput, RemoteOutput, RemoteWavelet, Standing, StoredR
 use billow_wire::{Encoded, Message as _, SignedDelta, SignerId};
 
 use super::keeper::{Done, Keeper, Written};
-use super::{Shared, stored};
+use super::{Shared, aside_if, stored};
 use crate::clock;
 use crate::web::messages::{DeliveryState, PeerDelivery};
 
+/// Bytes of older records that are read at once.
+const OLDER_BYTES: usize = 4 * 1024 * 1024;
+
 /// Asks the machine until it wants nothing more. What is to be stored is stored in one write, or in two where a history
-/// takes the place of another; how many writes there are.
-pub(super) async fn drive(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> usize {
+/// takes the place of another; how many writes there are. `much`: there are many deltas to be verified and applied, and
+/// other tasks should not wait for that.
+pub(super) async fn drive(machine: &mut RemoteWavelet, keeper: &mut Keeper, much: bool) -> usize {
+    let writes = aside_if(much, || work_through(machine, keeper));
+    keeper.tell_inbox();
+    let count = writes.len();
+    for (write, written) in writes {
+        keeper.store(write, written).await;
+    }
+    count
+}
+
+fn work_through(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> Vec<(WaveletWrite, Written)> {
     let mut write = WaveletWrite::new(keeper.name.clone());
+    write.quota = Some(keeper.shared.unopened);
     let mut written = Written::default();
-    let mut writes = 0;
+    let mut writes = Vec::new();
     let mut standing = false;
     while let Some(output) = machine.poll() {
         match output {
@@ -68,13 +83,9 @@ pub(super) async fn drive(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> u
                 // What was handed out before belongs to the old history.
                 let now = write.standing.take();
                 if written.records_upto.is_some() || written.outgoing {
-                    keeper
-                        .store(
-                            std::mem::replace(&mut write, WaveletWrite::new(keeper.name.clone())),
-                            written,
-                        )
-                        .await;
-                    writes += 1;
+                    let before = std::mem::replace(&mut write, WaveletWrite::new(keeper.name.clone()));
+                    write.quota = before.quota;
+                    writes.push((before, written));
                 }
                 write.standing = now;
                 write.replaces = true;
@@ -104,8 +115,7 @@ pub(super) async fn drive(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> u
         }
     }
     if written.records_upto.is_some() || written.outgoing || written.replaced || standing {
-        keeper.store(write, written).await;
-        writes += 1;
+        writes.push((write, written));
     }
     writes
 }
@@ -250,10 +260,13 @@ fn submit(keeper: &Keeper, attempt: u64, delta: Encoded<SignedDelta>) {
 fn load_older(keeper: &Keeper, from: Version, to: Version) {
     let (shared, done, name) = (Arc::clone(&keeper.shared), keeper.done.clone(), keeper.name.clone());
     tokio::spawn(async move {
-        let records = shared.older(&name, from, to).await.unwrap_or_else(|error| {
-            tracing::error!("older deltas of {name} cannot be read: {error}");
-            Vec::new()
-        });
+        let records = shared
+            .older(&name, from, to, OLDER_BYTES)
+            .await
+            .unwrap_or_else(|error| {
+                tracing::error!("older deltas of {name} cannot be read: {error}");
+                Vec::new()
+            });
         let _ = done.send(Done::Remote(RemoteInput::Older { records }));
     });
 }
@@ -273,14 +286,15 @@ impl Shared {
         Ok(unfinished)
     }
 
-    /// The stored records from the one at or before `from` up to `to`.
+    /// The stored records from the one at or before `from` up to `to`, or up to about so many bytes.
     pub(super) async fn older(
         &self,
         name: &billow_model::WaveletName,
         from: Version,
         to: Version,
+        bytes_max: usize,
     ) -> Result<Vec<StoredRecord>, StoreError> {
-        let stored = self.store.deltas(name, from, to, usize::MAX).await?;
+        let stored = self.store.deltas(name, from, to, bytes_max).await?;
         stored.into_iter().map(stored::record).collect()
     }
 

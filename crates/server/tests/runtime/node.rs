@@ -194,6 +194,7 @@ fn node(dir: &Path, ca: &Ca, dns: &DnsServer, domain: &str) -> Node {
             allowed_networks: Vec::new(),
             dialback: DialbackPolicy::Never,
             retry_cap: Duration::from_secs(2),
+            unopened: Default::default(),
         }),
         ..Config::default()
     };

@@ -353,6 +353,7 @@ fn config(dir: &Path, ca: &Ca, dns: &DnsServer) -> Config {
             allowed_networks: Vec::new(),
             dialback: DialbackPolicy::Never,
             retry_cap: Duration::from_secs(2),
+            unopened: Default::default(),
         }),
         ..Config::default()
     }
