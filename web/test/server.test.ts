@@ -191,6 +191,29 @@ describe.skipIf(binary === undefined)("against a real server", () => {
     expect(errors).toEqual([]);
   });
 
+  it("a wave that begins with more than a delta takes is made in parts, its text deleted in parts too", async () => {
+    const words = "Many words, 日本 and 😀. ".repeat(8_000);
+    const wave = alice.create({ title: words, participants: ["bob@localhost"] });
+    await until("the wave to be saved", () => alice.saving.get().changes === 0);
+    const theirs = bob.open(wave.id);
+    await until("bob's wave", () => theirs.status.get() === "open");
+    await until("all of it", () => text(theirs).length === words.length);
+    expect(text(theirs) === words).toBe(true);
+    const reply = root(theirs).appendBlip(null);
+    root(theirs).blip(reply).submit([{ retain: 3 }, { characters: words }, { retain: 1 }]);
+    await until("the reply to be saved", () => bob.saving.get().changes === 0);
+    root(theirs).deleteBlip(reply);
+    await until("the reply to be deleted", () => bob.saving.get().changes === 0);
+    await until("alice not to see it", () => root(wave).blip(reply).document.get().length === 0);
+    wave.close();
+    await until("the wave to be left", () => alice.saving.get().changes === 0);
+    const again = alice.open(wave.id);
+    await until("the wave", () => again.status.get() === "open" && again.root.get() !== null);
+    type(again, "!");
+    await until("the last letter", () => text(theirs) === `${words}!`);
+    expect(alice.drafts.get().concat(bob.drafts.get())).toEqual([]);
+  });
+
   async function tokenOf(name: string): Promise<string> {
     const response = await fetch(`http://127.0.0.1:${server.port}/api/signin`, {
       method: "POST",

@@ -20,8 +20,13 @@ const FRAME = 16;
 /** Two operations that together do what `op` does to `document`, the first within the budget; null where there are none. */
 export function split(document: Document, op: DocOp, budget: number): [OpComponent[], OpComponent[]] | null {
   for (const way of [splitAnywhere, splitDeletion]) {
-    const parts = way(document, op, budget);
-    if (parts !== null && isSplit(document, op, parts)) return parts;
+    try {
+      const parts = way(document, op, budget);
+      if (parts !== null && isSplit(document, op, parts)) return parts;
+    } catch (e) {
+      // Not this way, then: the operation goes whole.
+      if (!(e instanceof OpError)) throw e;
+    }
   }
   return null;
 }
@@ -170,10 +175,13 @@ function besideCut(before: Updates, open: Updates): Updates {
 function splitDeletion(document: Document, op: DocOp, budget: number): [OpComponent[], OpComponent[]] | null {
   const changing = op.filter((c) => !("annotationBoundary" in c));
   const begin = changing.findIndex((c) => !("retain" in c));
-  const deletions = changing.slice(begin).filter((c) => !("retain" in c));
+  const after = changing.slice(begin);
+  const end = after.findIndex((c) => "retain" in c);
+  const deletions = end < 0 ? after : after.slice(0, end);
   const lead = changing.slice(0, begin).reduce((sum, c) => sum + consumed(c), 0);
   const length = deletions.reduce((sum, c) => sum + consumed(c), 0);
-  if (begin < 0 || deletions.some((c) => produced(c) > 0)) return null;
+  const isOne = end < 0 || after.slice(end).every((c) => "retain" in c);
+  if (begin < 0 || !isOne || deletions.some((c) => consumed(c) === 0 || produced(c) > 0)) return null;
   const part = innerPart(document, lead, lead + length, budget / 2);
   if (part === null) return null;
   const first = document.deletion(part.from, part.to);
@@ -194,6 +202,9 @@ function innerPart(document: Document, from: number, to: number, budget: number)
     if (at > from) return { from, to: at };
     to = document.elementEnd(from) - 1;
     from++;
+    // A body's first line stays as long as the body does.
+    const item = document.item(from);
+    if (typeof item === "object" && item.type === "line") from = document.elementEnd(from);
   }
   return null;
 }
@@ -207,13 +218,7 @@ function itemSize(document: Document, at: number): number {
 
 /** Whether the two parts do what the operation does. */
 function isSplit(document: Document, op: DocOp, [first, second]: [OpComponent[], OpComponent[]]): boolean {
-  try {
-    // Mostly they come together again to the letter, which is seen without the document.
-    if (sameJson(compose(first, second), normalize(op))) return true;
-    const apart = document.apply(first).apply(second);
-    return JSON.stringify(apart.toOp()) === JSON.stringify(document.apply(op).toOp());
-  } catch (e) {
-    if (e instanceof OpError) return false;
-    throw e;
-  }
+  // Mostly they come together again to the letter, which is seen without the document.
+  if (sameJson(compose(first, second), normalize(op))) return true;
+  return sameJson(document.apply(first).apply(second).toOp(), document.apply(op).toOp());
 }

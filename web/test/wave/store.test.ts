@@ -405,6 +405,21 @@ describe("what is not sent yet", () => {
   });
 });
 
+describe("a large message", () => {
+  it("is deleted in parts", async () => {
+    const { hub, wave, theirs, alice, bob } = await begin();
+    const words = "Many words, 日本 and 😀. ".repeat(5_000);
+    const reply = root(theirs).appendBlip(null);
+    root(theirs).blip(reply).submit([{ retain: 3 }, { characters: words }, { retain: 1 }]);
+    await hub.settle(2_000);
+    root(theirs).deleteBlip(reply);
+    await hub.settle(2_000);
+    expect(bob.saving.get()).toEqual({ state: "saved", changes: 0 });
+    expect(root(wave).blip(reply).document.get().length).toBe(0);
+    expect(alice.drafts.get().concat(bob.drafts.get())).toEqual([]);
+  });
+});
+
 describe("a removal", () => {
   it("says who did it, also when it was oneself", async () => {
     const { hub, wave, theirs } = await begin();
