@@ -30,20 +30,27 @@ fn b_062_improper_questions_are_answered_with_bad_request() {
         ("type='get'", "<a xmlns='x'/>"),
         ("type='get' id=''", "<a xmlns='x'/>"),
         (&*format!("type='get' id='{long}'"), "<a xmlns='x'/>"),
-        (&*format!("type='get' id='{huge}'"), "<a xmlns='x'/>"),
         ("type='wobble' id='1'", "<a xmlns='x'/>"),
         ("id='1'", "<a xmlns='x'/>"),
         ("type='get' id='1'", ""),
         ("type='set' id='1'", "<a xmlns='x'/><b xmlns='x'/>"),
     ] {
-        let bad = stanza(&format!(
-            "<iq xmlns='jabber:client' from='a.lab' to='b.lab' {attrs}>{child}</iq>"
-        ))
-        .unwrap_err();
-        let reply = bad.reply.unwrap_or_else(|| panic!("{attrs} is answered"));
-        assert_eq!((reply.attr("to"), reply.attr("type")), (Some("a.lab"), Some("error")));
-        assert_eq!(StanzaError::of(&reply).condition, Condition::BadRequest);
+        let xml = format!("<iq xmlns='jabber:client' from='a.lab' to='b.lab' {attrs}>{child}</iq>");
+        is_answered_with_bad_request(&xml.parse().unwrap());
     }
+    // Longer than any parser lets in, and so made by hand.
+    let mut iq: Element = "<iq xmlns='jabber:client' from='a.lab' to='b.lab' type='get'><a xmlns='x'/></iq>"
+        .parse()
+        .unwrap();
+    set_attr(&mut iq, "id", huge);
+    is_answered_with_bad_request(&iq);
+}
+
+fn is_answered_with_bad_request(iq: &Element) {
+    let bad = Stanza::parse(iq).unwrap_err();
+    let reply = bad.reply.expect("it is answered");
+    assert_eq!((reply.attr("to"), reply.attr("type")), (Some("a.lab"), Some("error")));
+    assert_eq!(StanzaError::of(&reply).condition, Condition::BadRequest);
 }
 
 #[test]
