@@ -26,10 +26,11 @@ use super::turns::{Turn, Turns};
 use crate::clock;
 use crate::wavelets::{Wavelets, verify};
 
-/// Bytes of deltas in an answer to a request for history, whatever was asked for.
-const HISTORY_BYTES_MAX: usize = 300_000;
-/// Deltas in such an answer, or in one round of updates.
-const DELTAS_MAX: usize = 1_000;
+/// Bytes of deltas in an answer to a request for history, whatever was asked for. In base64 and with their elements so many
+/// bytes and deltas must fit into one stanza of ours, which has 256 KiB at most.
+const HISTORY_BYTES_MAX: usize = 130_000;
+/// Deltas in such an answer.
+const DELTAS_MAX: usize = 500;
 
 /// Requests of one peer that are worked on at once.
 const RUNNING: usize = 16;
