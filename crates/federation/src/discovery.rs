@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use billow_model::{Domain, Timestamp};
+use billow_model::{Domain, Timestamp, planted};
 use billow_xmpp::disco::{self, Identity, Info};
 use billow_xmpp::{Element, Iq, IqKind, Jid};
 
@@ -20,6 +20,11 @@ pub const INFO_TIMEOUT_MS: i64 = 20_000;
 pub const FOUND_MS: i64 = 2 * 3_600_000;
 /// How long a domain without a service is left alone, unless it speaks.
 pub const FAILED_MS: i64 = 5 * 60_000;
+/// The same after silence, the first time: questions get lost when a peer restarts, and it need not speak afterwards.
+/// Each further time it is twice as long.
+pub const SILENT_MS: i64 = 30_000;
+/// The reason of a failure if nobody answered.
+const SILENCE: &str = "no answer";
 /// How long a failure counts when a component of the domain speaks.
 const CLAIM_AGAIN_MS: i64 = 10_000;
 /// Most addresses that are asked what they are.
@@ -133,6 +138,8 @@ struct Entry {
     /// The last success; still used while it is looked for again.
     service: Option<(Service, Timestamp)>,
     search: Search,
+    /// Searches in a row that nobody answered.
+    silences: u32,
 }
 
 #[derive(Debug)]
@@ -142,7 +149,11 @@ enum Search {
     /// Under way.
     Running(Running),
     /// Ended without success.
-    Failed { reason: String, retry_at: Timestamp },
+    Failed {
+        reason: String,
+        retry_at: Timestamp,
+        since: Timestamp,
+    },
 }
 
 #[derive(Debug)]
@@ -290,7 +301,7 @@ impl Discovery {
                 }
             }
             Some((None, Search::Running(_))) => {}
-            Some((None, Search::Failed { reason, retry_at })) if now < *retry_at => {
+            Some((None, Search::Failed { reason, retry_at, .. })) if now < *retry_at => {
                 let (reason, retry_at) = (reason.clone(), *retry_at);
                 self.outputs.push_back(Output::Failed {
                     domain,
@@ -309,9 +320,7 @@ impl Discovery {
             let below = by
                 .strip_suffix(domain.as_str())
                 .is_some_and(|label| label.ends_with('.'));
-            if below
-                && matches!(entry.search, Search::Failed { retry_at, .. } if now.0 >= retry_at.0 - FAILED_MS + CLAIM_AGAIN_MS)
-            {
+            if below && matches!(entry.search, Search::Failed { since, .. } if now.0 >= since.0 + CLAIM_AGAIN_MS) {
                 return self.start(now, domain);
             }
             return self.find(now, domain);
@@ -345,12 +354,13 @@ impl Discovery {
             patience: Some(later(now, ITEMS_TIMEOUT_MS)),
             items_done: false,
             candidates: Vec::new(),
-            reason: "no answer".into(),
+            reason: SILENCE.into(),
         };
         let entry = self.entries.entry(domain.clone()).or_insert(Entry {
             claimed_by: None,
             service: None,
             search: Search::Idle,
+            silences: 0,
         });
         entry.search = Search::Running(running);
         self.candidate(now, &domain, jid);
@@ -543,6 +553,7 @@ impl Discovery {
     fn found(&mut self, now: Timestamp, domain: &Domain, service: Service) {
         if let Some(entry) = self.entries.get_mut(domain) {
             entry.service = Some((service.clone(), later(now, FOUND_MS)));
+            entry.silences = 0;
             entry.search = Search::Idle;
         }
         self.outputs.push_back(Output::Found {
@@ -552,12 +563,18 @@ impl Discovery {
     }
 
     fn failed(&mut self, now: Timestamp, domain: &Domain, reason: String) {
-        let retry_at = later(now, FAILED_MS);
+        let mut retry_at = later(now, FAILED_MS);
         if let Some(entry) = self.entries.get_mut(domain) {
+            if reason == SILENCE && !planted::is("a lost question leaves a peer alone") {
+                let pause = SILENT_MS << entry.silences.min(4);
+                entry.silences = entry.silences.saturating_add(1);
+                retry_at = later(now, pause.min(FAILED_MS));
+            }
             entry.service = None;
             entry.search = Search::Failed {
                 reason: reason.clone(),
                 retry_at,
+                since: now,
             };
         }
         self.outputs.push_back(Output::Failed {

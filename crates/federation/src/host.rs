@@ -14,7 +14,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 
-use billow_model::{HashedVersion, Timestamp, Version, WaveletName};
+use billow_model::{HashedVersion, Timestamp, Version, WaveletName, planted};
 use billow_xmpp::{Condition, Element, Jid, StanzaError};
 use bytes::Bytes;
 
@@ -44,6 +44,8 @@ const RETRY_MS: i64 = 15_000;
 const RETRY_MAX_MS: i64 = 10 * 60_000;
 /// How often a reference server is told what is committed.
 const NOTICE_TRIES: u32 = 3;
+/// The longest such pause to a peer that answers, but cannot take it now.
+const NOT_NOW_MAX_MS: i64 = 60_000;
 /// The first pause after a refusal.
 const REFUSED_MS: i64 = 10 * 60_000;
 /// The longest pause after a refusal.
@@ -290,6 +292,11 @@ impl Host {
                 until,
                 sealed,
             } => {
+                let acknowledged = if planted::is("the cursor is lost at a restart") {
+                    sealed
+                } else {
+                    acknowledged
+                };
                 self.lanes
                     .insert(wavelet.clone(), Lane::new(acknowledged, until, sealed));
                 self.touch(&wavelet);
@@ -391,6 +398,9 @@ impl Host {
             .lanes
             .entry(wavelet.clone())
             .or_insert_with(|| Lane::new(applied_at, None, resulting));
+        if planted::is("who joins again is not told") && lane.until.is_some() {
+            return;
+        }
         let rejoined = lane.until.take().is_some();
         lane.sealed = lane.sealed.max(resulting);
         lane.newest = lane.newest.max(Some(applied_at));
@@ -485,6 +495,9 @@ impl Host {
         let message = update::message(self.own.clone(), service.jid.clone(), id.clone(), &update);
         self.outputs.push_back(Output::Send(message.to_element()));
         self.sent.insert(id.clone(), wavelet.clone());
+        if planted::is("the cursor moves without a receipt") {
+            lane.acknowledged = last.resulting.version;
+        }
         let message = Message {
             from,
             to: last.resulting.clone(),
@@ -561,7 +574,8 @@ impl Host {
         let Some(lane) = self.lanes.get_mut(&wavelet) else {
             return;
         };
-        let Some(deltas) = lane.live_deltas(id) else { return };
+        let Some((from, deltas)) = lane.live(id) else { return };
+        let first = from <= lane.acknowledged || planted::is("a refusal of what follows counts for all");
         let reason = error.text.clone().unwrap_or_else(|| error.condition.name().to_owned());
         match error.condition {
             // Too big for the peer: smaller messages, unless it was a single delta already (B-069).
@@ -586,9 +600,11 @@ impl Host {
                 self.back();
                 self.trouble(now, &wavelet, &reason, false);
             }
+            // Of a message that follows others it only says that those are not there: the peer has lost them, or has not had
+            // them yet. What comes first is sent again, and its refusal counts.
             _ => {
                 self.back();
-                self.trouble(now, &wavelet, &reason, true);
+                self.trouble(now, &wavelet, &reason, first);
             }
         }
         self.touch(&wavelet);
@@ -602,7 +618,7 @@ impl Host {
         let (first, longest) = if refused {
             (REFUSED_MS, REFUSED_MAX_MS)
         } else {
-            (RETRY_MS, RETRY_MAX_MS)
+            (RETRY_MS, NOT_NOW_MAX_MS)
         };
         let next_try = later(now, pause(&mut self.ids, first, longest, lane.attempts() + 1));
         lane.restart();
@@ -744,7 +760,10 @@ impl Host {
 
     fn persist(&mut self, wavelet: &WaveletName) {
         if let Some(lane) = self.lanes.get(wavelet) {
-            let (acknowledged, until) = (lane.kept(), lane.until);
+            let (mut acknowledged, until) = (lane.kept(), lane.until);
+            if planted::is("the cursor is kept ahead of the receipts") {
+                acknowledged = lane.sealed;
+            }
             self.outputs.push_back(Output::PersistCursor {
                 wavelet: wavelet.clone(),
                 acknowledged,

@@ -9,6 +9,7 @@ pub mod delta;
 pub mod doc;
 pub mod id;
 pub mod participant;
+pub mod planted;
 pub mod transform;
 mod uri;
 pub mod version;

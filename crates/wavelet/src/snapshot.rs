@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use billow_model::{
     BlipMetadata, Delta, Document, DocumentId, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, Wavelet,
-    WaveletName, WaveletOp, WaveletParts,
+    WaveletName, WaveletOp, WaveletParts, planted,
 };
 use billow_wire::Message as _;
 use bytes::Bytes;
@@ -120,7 +120,11 @@ impl Snapshot {
             .expect("a domain after an @ is an address");
         SnapshotMessage {
             format: FORMAT,
-            version: wavelet.version().number(),
+            version: if planted::is("a snapshot is of another version than it says") {
+                self.sealed.version.number().saturating_sub(1)
+            } else {
+                wavelet.version().number()
+            },
             content: encode_ops(wavelet.version(), &writer, &ops),
             documents: wavelet
                 .documents()
@@ -134,12 +138,17 @@ impl Snapshot {
             readers: self
                 .readers
                 .domains()
+                .filter(|(_, until)| until.is_none() || !planted::is("a snapshot forgets who was removed"))
                 .map(|(domain, until)| ReaderMessage {
                     domain: domain.to_string(),
                     until: until.map(Version::number),
                 })
                 .collect(),
-            sessions: self.sessions.iter().map(write_session).collect(),
+            sessions: if planted::is("a snapshot forgets who submitted what") {
+                Vec::new()
+            } else {
+                self.sessions.iter().map(write_session).collect()
+            },
             signed: self.signed.iter().map(write_signed).collect(),
             astral: self.astral,
         }

@@ -182,7 +182,7 @@ fn b_083_a_silent_domain_is_given_up_in_time_and_may_still_answer() {
     }
     assert_eq!(driver.now.0 - NOW.0, INFO_TIMEOUT_MS);
     let (_, retry_at) = driver.failed();
-    assert_eq!(retry_at.0 - driver.now.0, FAILED_MS);
+    assert_eq!(retry_at.0 - driver.now.0, SILENT_MS);
     assert_eq!(driver.find("acme.lab"), Vec::new(), "a failure is remembered");
     driver.failed();
     // Late, and from somebody else.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use billow_model::{HashedVersion, Timestamp, Version};
+use billow_model::{HashedVersion, Timestamp, Version, planted};
 
 use super::{Delivery, Hindrance, LEGACY_RECEIPT_MS, MAX_BYTES, RECEIPT_MS};
 
@@ -168,12 +168,12 @@ impl Lane {
         self.window.drain(..surplus).map(|sent| sent.id).collect()
     }
 
-    /// How many deltas are in a message that is waited for.
-    pub(super) fn live_deltas(&self, id: &str) -> Option<usize> {
+    /// Where a message begins that is waited for, and how many deltas are in it.
+    pub(super) fn live(&self, id: &str) -> Option<(Version, usize)> {
         self.window
             .iter()
             .find(|sent| sent.id == id && sent.waited_for())
-            .map(|sent| sent.message.deltas)
+            .map(|sent| (sent.message.from, sent.message.deltas))
     }
 
     /// A receipt came. Gives whether the cursor moved, and the ids that are done with.
@@ -285,6 +285,9 @@ impl Lane {
         }
         if self.pending() == 0 {
             self.trouble = None;
+        }
+        if planted::is("what is lost is not sent again") {
+            return false;
         }
         let Some(trouble) = self
             .trouble

@@ -1,7 +1,7 @@
 //! The driver: tells the machines of the federation what comes in, and does what they want.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use billow_federation::discovery::{self, Discovery};
 use billow_federation::held::{Held, HeldStanza};
@@ -226,7 +226,7 @@ impl Driver {
     }
 
     fn wake(&self) -> Instant {
-        let now = clock::now();
+        let now = clock::steady();
         let deadlines = self
             .host_deadlines
             .values()
@@ -271,7 +271,7 @@ impl Driver {
             match output {
                 host::Output::Discover => self
                     .discovery
-                    .handle(clock::now(), discovery::Input::Find(peer.clone())),
+                    .handle(clock::steady(), discovery::Input::Find(peer.clone())),
                 host::Output::NeedDeltas {
                     wavelet,
                     from,
@@ -311,7 +311,7 @@ impl Driver {
             match output {
                 remote::Output::Discover => self
                     .discovery
-                    .handle(clock::now(), discovery::Input::Find(peer.clone())),
+                    .handle(clock::steady(), discovery::Input::Find(peer.clone())),
                 remote::Output::Send(stanza) => self.send(stanza)?,
                 remote::Output::Answered { ticket, outcome } => {
                     if let Some(reply) = self.replies.remove(&ticket) {
@@ -342,7 +342,7 @@ impl Driver {
                     self.serve.keep_legacy(self.report.legacy());
                 }
                 if let Some(remote) = self.remotes.get_mut(&domain) {
-                    remote.handle(clock::now(), remote::Input::Service(service.clone()));
+                    remote.handle(clock::steady(), remote::Input::Service(service.clone()));
                     self.touched_remotes.insert(domain.clone());
                 }
                 self.released.extend(self.held.settled(&domain));
@@ -355,7 +355,7 @@ impl Driver {
             } => {
                 tracing::debug!(%domain, reason, "no wave service found");
                 if let Some(remote) = self.remotes.get_mut(&domain) {
-                    remote.handle(clock::now(), remote::Input::NoService(reason.clone()));
+                    remote.handle(clock::steady(), remote::Input::NoService(reason.clone()));
                     self.touched_remotes.insert(domain.clone());
                 }
                 self.released.extend(self.held.settled(&domain));
@@ -379,8 +379,9 @@ impl Driver {
             NetEvent::Unreachable {
                 peer, reason, retry_at, ..
             } => {
-                let since = retry_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-                let retry_at = Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+                let wait = retry_at.duration_since(SystemTime::now()).unwrap_or_default();
+                let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+                let retry_at = Timestamp(clock::steady().0.saturating_add(wait));
                 self.unreachable(&peer, &reason, retry_at);
             }
             NetEvent::Bounced {
@@ -400,7 +401,7 @@ impl Driver {
         self.spoke.insert(peer.clone(), Instant::now());
         for domain in self.domains_at(peer) {
             self.discovery
-                .handle(clock::now(), discovery::Input::Heard(domain.clone()));
+                .handle(clock::steady(), discovery::Input::Heard(domain.clone()));
             self.tell_known_host(&domain, host::Input::Reachable);
             self.wavelets.heard(&domain);
         }
@@ -408,7 +409,7 @@ impl Driver {
 
     fn unreachable(&mut self, peer: &billow_xmpp::Domain, reason: &str, retry_at: Timestamp) {
         tracing::debug!(%peer, reason, "not reached");
-        let now = clock::now();
+        let now = clock::steady();
         self.discovery.handle(
             now,
             discovery::Input::Unreachable {
@@ -452,7 +453,7 @@ impl Driver {
                 self.answer(iq.error(StanzaError::new(bounce_condition(bounce), reason)));
             }
             Ok(Stanza::Iq(iq)) if is_request(&iq) => {
-                self.unreachable(peer, &reason, Timestamp(clock::now().0.saturating_add(1_000)));
+                self.unreachable(peer, &reason, Timestamp(clock::steady().0.saturating_add(1_000)));
             }
             // Answers that do not get through: the asker asks again.
             Ok(_) | Err(_) => {}
@@ -522,7 +523,7 @@ impl Driver {
 
     /// Has the domain looked for, and keeps the stanza until that has ended; whether it does.
     fn is_held(&mut self, domain: Domain, peer: &billow_xmpp::Domain, element: &Element) -> bool {
-        let now = clock::now();
+        let now = clock::steady();
         let claimed = discovery::Input::Claimed {
             domain: domain.clone(),
             by: peer.as_str().to_owned(),
@@ -533,7 +534,7 @@ impl Driver {
 
     fn answer(&mut self, iq: billow_xmpp::Iq) {
         if self.discovery.asked(&iq) {
-            self.discovery.handle(clock::now(), discovery::Input::Answer(iq));
+            self.discovery.handle(clock::steady(), discovery::Input::Answer(iq));
             return;
         }
         let Some((domain, remote)) = self.remotes.iter_mut().find(|(_, remote)| remote.asked(&iq)) else {
@@ -543,7 +544,7 @@ impl Driver {
                 .count("stanzas_ignored", "an answer that nobody waits for");
             return;
         };
-        remote.handle(clock::now(), remote::Input::Answer(iq));
+        remote.handle(clock::steady(), remote::Input::Answer(iq));
         self.touched_remotes.insert(domain.clone());
     }
 
@@ -628,7 +629,7 @@ impl Driver {
             }
         };
         remote.handle(
-            clock::now(),
+            clock::steady(),
             remote::Input::Ask {
                 ticket: self.tickets,
                 request,
@@ -682,7 +683,7 @@ impl Driver {
     }
 
     fn tick(&mut self) -> anyhow::Result<()> {
-        let now = clock::now();
+        let now = clock::steady();
         if self.discovery.deadline().is_some_and(|deadline| deadline <= now) {
             self.discovery.handle(now, discovery::Input::Tick);
         }
@@ -712,7 +713,7 @@ impl Driver {
 
     fn tell_known_host(&mut self, peer: &Domain, input: host::Input) {
         if let Some(host) = self.hosts.get_mut(peer) {
-            host.handle(clock::now(), input);
+            host.handle(clock::steady(), input);
             self.touched_hosts.insert(peer.clone());
         }
     }

@@ -37,6 +37,8 @@ const DELIVERY_EVERY: Duration = Duration::from_millis(200);
 const RESUME_MAX: u64 = 10_000;
 /// How long a wavelet that is not in the store is kept.
 const UNKNOWN_MAX: Duration = Duration::from_secs(1);
+/// How long a wavelet that could not go on is left alone.
+const RELOAD: Duration = Duration::from_secs(5);
 /// How long a wavelet may take to be put away when the server stops.
 const STOP_MAX: Duration = Duration::from_secs(3);
 
@@ -171,6 +173,7 @@ impl Actor {
                 }
                 self.keeper.give_up();
                 self.keeper.shared.forget(&self.keeper.name, &mut self.receiver);
+                self.take_up_later();
                 return;
             }
             let stop = *stopping.borrow();
@@ -199,6 +202,18 @@ impl Actor {
                 }
             }
         }
+    }
+
+    /// Has the wavelet loaded again after a while, whether or not anybody asks for it: what it had under way to others is in
+    /// the store and goes on then.
+    fn take_up_later(&self) {
+        let (shared, name) = (Arc::clone(&self.keeper.shared), self.keeper.name.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(RELOAD).await;
+            if !*shared.stopping.borrow() && matches!(shared.store.has(&name).await, Ok(true)) {
+                shared.mailbox(&name);
+            }
+        });
     }
 
     async fn drive(&mut self) {
@@ -237,7 +252,7 @@ impl Actor {
             self.used + self.idle_max()
         };
         if let Some(deadline) = self.machine.deadline() {
-            wake = wake.min(now + until(clock::now(), deadline));
+            wake = wake.min(now + until(clock::steady(), deadline));
         }
         if let Some(told) = self.delivery_told.filter(|_| self.machine.is_remote()) {
             let next = told + DELIVERY_EVERY;
@@ -250,7 +265,7 @@ impl Actor {
 
     fn take(&mut self, message: Message) {
         self.used = Instant::now();
-        let now = clock::now();
+        let now = clock::steady();
         match message {
             Message::Subscribe { user, known, reply } => self.subscribe(user, known, reply),
             Message::Submit {
@@ -265,8 +280,9 @@ impl Actor {
                 let long = self.machine.takes_long(version, &ops);
                 let machine = &mut self.machine;
                 aside_if(long, || match machine {
+                    // What is applied now says when, by the time of day.
                     Machine::Hosted(machine) => machine.handle(
-                        now,
+                        clock::now(),
                         HostedInput::Submit {
                             ticket,
                             submission,
@@ -298,7 +314,7 @@ impl Actor {
                     let wanted = &delta.get().delta;
                     let long = machine.takes_long(wanted.target.version, &wanted.ops);
                     aside_if(long, || {
-                        machine.handle(now, HostedInput::RemoteSubmit { ticket, delta: *delta })
+                        machine.handle(clock::now(), HostedInput::RemoteSubmit { ticket, delta: *delta })
                     });
                 }
                 Machine::Remote(_) => drop(reply.send(Err(Refusal::HostRefused(
@@ -332,7 +348,7 @@ impl Actor {
     }
 
     fn finish(&mut self, done: Done) {
-        let now = clock::now();
+        let now = clock::steady();
         if let Done::Stored { .. } = &done {
             self.writes -= 1;
         }
@@ -520,7 +536,7 @@ impl Actor {
         if self.machine.is_admitted() {
             if shown > self.machine.sealed().version {
                 if let Machine::Hosted(machine) = &mut self.machine {
-                    machine.handle(clock::now(), HostedInput::SealNow);
+                    machine.handle(clock::steady(), HostedInput::SealNow);
                 }
                 return false;
             }

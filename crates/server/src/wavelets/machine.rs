@@ -184,15 +184,15 @@ impl Machine {
 
     pub(super) fn tell_legacy(&mut self, domains: BTreeSet<Domain>) {
         match self {
-            Self::Hosted(machine) => machine.handle(clock::now(), HostedInput::LegacyDomains(domains)),
-            Self::Remote(machine) => machine.handle(clock::now(), RemoteInput::LegacyDomains(domains)),
+            Self::Hosted(machine) => machine.handle(clock::steady(), HostedInput::LegacyDomains(domains)),
+            Self::Remote(machine) => machine.handle(clock::steady(), RemoteInput::LegacyDomains(domains)),
         }
     }
 
     pub(super) fn sign_failed(&mut self) {
         match self {
-            Self::Hosted(machine) => machine.handle(clock::now(), HostedInput::SignFailed),
-            Self::Remote(machine) => machine.handle(clock::now(), RemoteInput::SignFailed),
+            Self::Hosted(machine) => machine.handle(clock::steady(), HostedInput::SignFailed),
+            Self::Remote(machine) => machine.handle(clock::steady(), RemoteInput::SignFailed),
         }
     }
 
@@ -212,7 +212,7 @@ impl Machine {
     }
 
     pub(super) fn tick(&mut self) {
-        let now = clock::now();
+        let now = clock::steady();
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
@@ -255,7 +255,7 @@ fn load_remote(
     let mut machine = RemoteWavelet::load(name.clone(), local, seed, snapshot, records, outgoing.transpose()?)
         .map_err(|error| StoreError::Damaged(error.to_string()))?;
     if let Some(standing) = standing {
-        machine.restore(clock::now(), stored::standing(&standing)?);
+        machine.restore(clock::steady(), stored::standing(&standing)?);
     }
     Ok(machine)
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use billow_model::{HashedVersion, Timestamp, Version};
-use billow_signing::{ChainError, Verifier, VerifyError};
+use billow_signing::{ChainError, VerifyError};
 use billow_store::{Outgoing, StoreError, WaveletWrite};
 use billow_wavelet::remote::{HostState, UpdateRefusal, Verification};
 use billow_wavelet::{RemoteInput, RemoteOutput, RemoteWavelet, Standing, StoredRecord};
@@ -40,7 +40,7 @@ fn work_through(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> Vec<(Wavele
         match output {
             RemoteOutput::Verify { check, delta, at } => {
                 let outcome = verify(&keeper.shared, delta, at);
-                machine.handle(clock::now(), RemoteInput::Verified { check, outcome });
+                machine.handle(clock::steady(), RemoteInput::Verified { check, outcome });
             }
             RemoteOutput::Persist { record, seal, outgoing } => {
                 stored::add_record(&mut write, &record, Some(&seal));
@@ -315,28 +315,39 @@ impl Shared {
                 .is_ok()
     }
 
-    /// Checks a chain as of a time, gives it to the verifier and keeps it.
+    /// Checks a chain as of a time, keeps it and gives it to the verifier. In this order: deltas that it vouches for are
+    /// stored for ever, and others will ask for the chain.
     pub(crate) async fn add_signer(&self, info: billow_wire::SignerInfo, time: Timestamp) -> Result<(), String> {
-        self.keep_signer(info, |verifier, info| verifier.add(info, time)).await
+        let checked = self
+            .verifier
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .check(&info, time);
+        self.keep_signer(checked, &info).await?;
+        let mut verifier = self.verifier.write().unwrap_or_else(PoisonError::into_inner);
+        verifier.add(info, time).map(drop).map_err(|error| error.to_string())
     }
 
     /// Likewise for a chain that its own domain posted, of which there may be only so many.
     pub(crate) async fn post_signer(&self, info: billow_wire::SignerInfo, now: Timestamp) -> Result<(), String> {
-        self.keep_signer(info, |verifier, info| verifier.post(info, now)).await
+        let checked = self
+            .verifier
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .check_post(&info, now);
+        self.keep_signer(checked, &info).await?;
+        let mut verifier = self.verifier.write().unwrap_or_else(PoisonError::into_inner);
+        verifier.post(info, now).map(drop).map_err(|error| error.to_string())
     }
 
     async fn keep_signer(
         &self,
-        info: billow_wire::SignerInfo,
-        add: impl FnOnce(&mut Verifier, billow_wire::SignerInfo) -> Result<SignerId, ChainError>,
+        checked: Result<SignerId, ChainError>,
+        info: &billow_wire::SignerInfo,
     ) -> Result<(), String> {
-        let (domain, bytes) = (info.domain.clone(), info.encode());
-        let added = add(&mut self.verifier.write().unwrap_or_else(PoisonError::into_inner), info);
-        let id = added.map_err(|error| error.to_string())?;
+        let id = checked.map_err(|error| error.to_string())?;
         let id = bytes::Bytes::copy_from_slice(id.as_bytes());
-        self.store
-            .keep_signer(id, &domain, bytes)
-            .await
-            .map_err(|error| error.to_string())
+        let kept = self.store.keep_signer(id, &info.domain, info.encode()).await;
+        kept.map_err(|error| error.to_string())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use billow_model::{HashedVersion, Timestamp, Version, WaveletOp};
+use billow_model::{HashedVersion, Timestamp, Version, WaveletOp, planted};
 use billow_signing::Verified;
 use billow_wire::exchange::{CommitNotice, WaveletUpdate};
 use billow_wire::{AppliedDelta, Encoded, SignedDelta, SignerId};
@@ -101,7 +101,7 @@ impl Intake {
         Self {
             pending: BTreeMap::new(),
             updates: Vec::new(),
-            admitted,
+            admitted: admitted || planted::is("a stranger's wavelet is taken in"),
             checks: 0,
             checking: None,
             fetching: None,
@@ -178,8 +178,13 @@ impl RemoteWavelet {
         &mut self,
         now: Timestamp,
         request: u64,
-        outcome: Result<Vec<Encoded<AppliedDelta>>, HistoryFailure>,
+        mut outcome: Result<Vec<Encoded<AppliedDelta>>, HistoryFailure>,
     ) {
+        if planted::is("the last delta of a history is left out")
+            && let Ok(deltas) = &mut outcome
+        {
+            deltas.pop();
+        }
         let Some(asked) = self.intake.request.take_if(|asked| asked.number == request) else {
             return;
         };
@@ -398,7 +403,11 @@ impl RemoteWavelet {
     }
 
     pub(super) fn send_receipts(&mut self) {
-        let shown = self.log.shown().version();
+        let shown = if planted::is("a receipt goes before the disk has it") {
+            self.log.head().version()
+        } else {
+            self.log.shown().version()
+        };
         let outputs = &mut self.outputs;
         self.intake.updates.retain(|update| {
             if update.needs <= shown {
@@ -629,7 +638,18 @@ impl RemoteWavelet {
             let at = resulting(&pending.applied);
             self.look_ahead(at, now);
         }
-        self.drop_pending(now, version, &UpdateRefusal::UnknownSigner(reason));
+        if self.intake.admitted {
+            self.drop_pending(now, version, &UpdateRefusal::UnknownSigner(reason));
+        } else {
+            // Without the invitation the others are nothing. They are not refused for good: it may be known the next time.
+            self.refuse_updates(
+                &if planted::is("an invitation whose chain is late is refused for good") {
+                    UpdateRefusal::NoLocalParticipant
+                } else {
+                    UpdateRefusal::UnknownSigner(reason)
+                },
+            );
+        }
         self.stall(now, false);
     }
 
@@ -649,6 +669,9 @@ impl RemoteWavelet {
     }
 
     fn fetch_history(&mut self, now: Timestamp, to: HashedVersion) {
+        if planted::is("a gap is not fetched") {
+            return;
+        }
         let from = self
             .log
             .hashed_head()

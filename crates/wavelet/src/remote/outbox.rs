@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use billow_model::{Delta, ParticipantId, Timestamp, Version, WaveletOp};
+use billow_model::{Delta, ParticipantId, Timestamp, Version, WaveletOp, planted};
 use billow_wire::exchange::SubmitResponse;
 use billow_wire::{Encoded, SignedDelta};
 
@@ -314,6 +314,9 @@ impl RemoteWavelet {
             flight.signed = Some(signed.clone());
             flight.stage = Stage::Storing;
             let submission = flight.job.submission.clone();
+            if planted::is("a submission leaves before the disk has it") {
+                return self.send(Timestamp(0));
+            }
             self.outputs
                 .push_back(RemoteOutput::PersistOutgoing(Outgoing { submission, signed }));
         }
@@ -374,6 +377,12 @@ impl RemoteWavelet {
 
     /// Sends the submission in flight, for the first time or again.
     fn send(&mut self, now: Timestamp) {
+        let again = |flight: &mut Flight| matches!(flight.stage, Stage::Again { .. });
+        if planted::is("what is in flight is changed when it is sent again")
+            && let Some(flight) = self.outbox.flight.take_if(again)
+        {
+            return self.launch(now, flight.job, true);
+        }
         let held = self.is_held();
         let Some(flight) = &mut self.outbox.flight else { return };
         if held {
@@ -403,6 +412,13 @@ impl RemoteWavelet {
                 self.outbox.backoff.succeeded();
                 self.host_spoke(now);
                 self.expect_echo(now, response.resulting.clone());
+                if planted::is("the host's word counts as the disk's") {
+                    let before = response.resulting.version.number() - u64::from(response.operations_applied);
+                    let applied_at = Version::new(before);
+                    for ticket in std::mem::take(&mut flight.job.tickets) {
+                        self.answer(ticket, Ok(Applied::Before { applied_at }));
+                    }
+                }
                 flight.stage = Stage::Echo(response);
                 self.outbox.flight = Some(flight);
                 self.settle_echo();

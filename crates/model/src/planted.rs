@@ -1,0 +1,29 @@
+//! Bugs on purpose, to see that the tests find them: each is named where it is planted, and off unless a thread turns it on.
+//!
+//! Only a build with the feature `planted` can turn one on, and nothing that is shipped has that feature; without it
+//! [`is`] is the constant `false` and leaves no trace.
+
+#[cfg(feature = "planted")]
+std::thread_local! {
+    static ON: std::cell::Cell<&'static str> = const { std::cell::Cell::new("") };
+}
+
+/// Whether this planted bug is on.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn is(name: &str) -> bool {
+    ON.get() == name
+}
+
+/// Whether this planted bug is on: never.
+#[cfg(not(feature = "planted"))]
+#[must_use]
+pub const fn is(_: &str) -> bool {
+    false
+}
+
+/// Turns one bug on, for this thread, and all others off.
+#[cfg(feature = "planted")]
+pub fn turn_on(name: &'static str) {
+    ON.set(name);
+}
