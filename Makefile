@@ -3,6 +3,8 @@
 CARGO ?= cargo
 BINARY := target/release/billow
 RUNS ?= 5
+SEEDS ?= 1000
+SEED ?= 1
 
 .PHONY: help
 help:            ## this list
@@ -45,6 +47,14 @@ crash:           ## kill -9 a server in mid-replay, RUNS times (50 is the long r
 .PHONY: reliability
 reliability: setup ## the suites in their large sizes; writes docs/reliability.md (under 40 minutes)
 	@tools/reliability
+
+.PHONY: sim
+sim:             ## SEEDS worlds of servers, faults and a hostile server, from SEED on
+	$(CARGO) run --release --locked -p billow-sim -- --seeds $(SEEDS) --seed $(SEED)
+
+.PHONY: planted
+planted:         ## bugs on purpose, one after the other: the simulator must find each
+	$(CARGO) run --release --locked -p billow-sim --features planted -- --planted
 
 .PHONY: picture
 picture:         ## the README's picture, out of the browsers' test

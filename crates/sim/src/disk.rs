@@ -164,6 +164,20 @@ impl Disk {
             .filter_map(|row| row.seal.as_ref().map(|(resulting, applied)| (applied, resulting)))
     }
 
+    /// How many durable deltas of a wavelet are sealed.
+    #[must_use]
+    pub fn sealed_count(&self, name: &WaveletName) -> usize {
+        self.synced.wavelets.get(name).map_or(0, |stored| stored.sealed)
+    }
+
+    /// The submission that the durable delta at this version is.
+    #[must_use]
+    pub fn submission_at(&self, name: &WaveletName, at: Version) -> Option<&Submission> {
+        let rows = &self.synced.wavelets.get(name)?.rows;
+        let index = rows.binary_search_by_key(&at, |row| row.applied_at).ok()?;
+        rows[index].submission.as_ref()
+    }
+
     /// The version after the last durable delta.
     #[must_use]
     pub fn head(&self, name: &WaveletName) -> Version {

@@ -59,6 +59,8 @@ pub struct Config {
     pub idle_ms: i64,
     /// Operations between two snapshots.
     pub snapshot_every: u64,
+    /// Bytes of deltas in an answer to a request for history, whatever was asked for.
+    pub history_bytes: usize,
     /// Whether a wavelet is sealed as soon as it is persisted, even if nobody else is on it.
     pub seal_at_once: bool,
 }
@@ -75,6 +77,7 @@ impl Config {
             seed,
             idle_ms: 60_000,
             snapshot_every: 1_000,
+            history_bytes: 300_000,
             seal_at_once: false,
         }
     }
@@ -239,8 +242,8 @@ enum Writer {
     Wavelet(WaveletName, u64, wavelets::Written),
     Snapshot(WaveletName, u64, Version),
     Cursors(BTreeMap<(WaveletName, Domain), Cursor>),
-    Posted(Ask, Domain),
-    Fetched(WaveletName, u64, SignerId),
+    Posted(Ask, SignerInfo, Timestamp),
+    Fetched(WaveletName, u64, SignerInfo, Timestamp),
 }
 
 /// A server. See the module.
@@ -495,6 +498,12 @@ impl Node {
         all.filter(|(_, _, pending)| *pending > 0)
     }
 
+    /// Everything about delivery, for people who look for a fault.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!("{:?} {:?}", self.discovery, self.hosts)
+    }
+
     /// How much is under way in the tables of this node, by table: for those who check that none grows without bound.
     #[must_use]
     pub fn sizes(&self) -> [(&'static str, usize); 7] {
@@ -621,8 +630,12 @@ impl Node {
     /// A chain that was asked for: it counts once it is checked and on the disk.
     fn fetched(&mut self, now: Now, name: WaveletName, life: u64, info: SignerInfo, time: Timestamp) {
         let id = info.id();
-        match self.verifier.add(info.clone(), time) {
-            Ok(_) => self.write(now, Write::Signer(info), Writer::Fetched(name, life, id)),
+        match self.verifier.check(&info, time) {
+            Ok(_) => self.write(
+                now,
+                Write::Signer(info.clone()),
+                Writer::Fetched(name, life, info, time),
+            ),
             Err(error) => {
                 let outcome = Err(error.to_string());
                 self.tell_remote_wavelet(now, &name, life, RemoteInput::SignerFetched { id, outcome });
@@ -961,10 +974,11 @@ impl Node {
                     self.cursors_at.get_or_insert(later(now.steady, CURSORS_EVERY_MS));
                 }
             }
-            Some(Writer::Posted(ask, domain)) => self.signer_kept(&ask, &domain, taken),
-            Some(Writer::Fetched(name, life, id)) => {
+            Some(Writer::Posted(ask, info, at)) => self.signer_kept(&ask, info, at, taken),
+            Some(Writer::Fetched(name, life, info, at)) => {
+                let id = info.id();
                 let outcome = if taken {
-                    Ok(())
+                    self.verifier.add(info, at).map(drop).map_err(|error| error.to_string())
                 } else {
                     Err("it cannot be stored".to_owned())
                 };

@@ -8,11 +8,9 @@ use billow_wavelet::remote::{UpdateRefusal, Verification};
 use billow_wire::exchange::{HistoryRequest, HistoryResponse, SignerRequest, SubmitRequest, SubmitResponse};
 use billow_wire::{AppliedDelta, Encoded, SignerId, SignerInfo};
 
-use super::{Domain, Node, Now, Writer};
+use super::{Node, Now, Writer};
 use crate::disk::Write;
 
-/// Bytes of deltas in an answer to a request for history, whatever was asked for.
-const HISTORY_BYTES_MAX: usize = 300_000;
 /// Deltas in such an answer.
 const DELTAS_MAX: usize = 1_000;
 /// Requests of one peer that are worked on or wait for it, and likewise its updates.
@@ -175,9 +173,10 @@ impl Node {
                 "Server error while retrieving wavelet history.",
             ));
         }
+        let most = self.config.history_bytes;
         let limit = limit
-            .map_or(HISTORY_BYTES_MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
-            .min(HISTORY_BYTES_MAX);
+            .map_or(most, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+            .min(most);
         let mut stored = self
             .disk
             .sealed_deltas(name, from.version, to.version, limit, DELTAS_MAX);
@@ -258,13 +257,13 @@ impl Node {
         let domain = info.domain.clone();
         let kept = if self.domains_of(ask.from()).contains(&domain) {
             self.verifier
-                .add(info.clone(), now.wall)
+                .check_post(&info, now.wall)
                 .map_err(|error| error.to_string())
         } else {
             Err("it is posted by another domain".to_owned())
         };
         match kept {
-            Ok(_) => self.write(now, Write::Signer(info), Writer::Posted(ask, domain)),
+            Ok(_) => self.write(now, Write::Signer(info.clone()), Writer::Posted(ask, info, now.wall)),
             Err(reason) => {
                 let error = format!("verification failure from domain {domain}: {reason}");
                 self.send(ask.refuse(&FederationError::bad_request(error)));
@@ -272,9 +271,11 @@ impl Node {
         }
     }
 
-    pub(super) fn signer_kept(&mut self, ask: &Ask, domain: &Domain, taken: bool) {
+    pub(super) fn signer_kept(&mut self, ask: &Ask, info: SignerInfo, at: Timestamp, taken: bool) {
+        let domain = info.domain.clone();
+        let kept = taken && self.verifier.post(info, at).is_ok();
         let error = format!("verification failure from domain {domain}: it cannot be stored");
-        self.send(if taken {
+        self.send(if kept {
             ask.signer_stored()
         } else {
             ask.refuse(&FederationError::bad_request(error))

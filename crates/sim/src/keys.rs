@@ -1,0 +1,67 @@
+//! The keys of simulated servers: the same in every run, so that a seed gives the same bytes. Nobody else trusts them.
+
+use std::sync::OnceLock;
+
+use billow_model::Domain;
+use billow_signing::{Signer, TrustRoots};
+
+/// The domains; the last one is where the hostile server lives.
+pub const DOMAINS: [&str; 7] = [
+    "initech.lab",
+    "acme.lab",
+    "hooli.lab",
+    "globex.lab",
+    "umbrella.lab",
+    "wonka.lab",
+    "evil.lab",
+];
+
+/// Which of [`DOMAINS`] the hostile server has.
+pub const EVIL: usize = 6;
+
+const PEM: [(&str, &str); 7] = [
+    (
+        include_str!("../keys/initech.key.pem"),
+        include_str!("../keys/initech.pem"),
+    ),
+    (include_str!("../keys/acme.key.pem"), include_str!("../keys/acme.pem")),
+    (include_str!("../keys/hooli.key.pem"), include_str!("../keys/hooli.pem")),
+    (
+        include_str!("../keys/globex.key.pem"),
+        include_str!("../keys/globex.pem"),
+    ),
+    (
+        include_str!("../keys/umbrella.key.pem"),
+        include_str!("../keys/umbrella.pem"),
+    ),
+    (include_str!("../keys/wonka.key.pem"), include_str!("../keys/wonka.pem")),
+    (include_str!("../keys/evil.key.pem"), include_str!("../keys/evil.pem")),
+];
+
+/// The domain of this index.
+#[must_use]
+pub fn domain(index: usize) -> Domain {
+    DOMAINS[index].parse().expect("the list holds domains")
+}
+
+/// Its signer.
+#[must_use]
+pub fn signer(index: usize) -> Signer {
+    static SIGNERS: OnceLock<Vec<Signer>> = OnceLock::new();
+    let signers = SIGNERS.get_or_init(|| {
+        let signer = |(index, (key, chain)): (usize, &(&str, &str))| {
+            Signer::from_pem(domain(index), key.as_bytes(), chain.as_bytes()).expect("the keys are in order")
+        };
+        PEM.iter().enumerate().map(signer).collect()
+    });
+    signers[index].clone()
+}
+
+/// Whom all of them believe.
+#[must_use]
+pub fn roots() -> TrustRoots {
+    let pem = include_bytes!("../keys/root.pem");
+    TrustRoots::none()
+        .with_pem(pem)
+        .expect("the authority's certificate is in order")
+}
