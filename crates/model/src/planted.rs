@@ -4,7 +4,7 @@
 //! [`is`] is the constant `false` and leaves no trace.
 
 #[cfg(feature = "planted")]
-std::thread_local! {
+thread_local! {
     static ON: std::cell::Cell<&'static str> = const { std::cell::Cell::new("") };
 }
 
