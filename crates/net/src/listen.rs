@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b_016_strangers_are_counted_by_address_and_in_all() {
+    fn strangers_are_counted_by_address_and_in_all() {
         let strangers = Places::new(2, 3);
         let ip = |text: &str| neighbourhood(text.parse().unwrap());
         let first = strangers.admit(ip("2001:db8::1")).unwrap();

@@ -363,7 +363,7 @@ async fn talk(server: &Server, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn b_015_a_stranger_is_closed_at_the_deadline_and_b_016_only_so_many_are_held() {
+async fn b_015_a_stranger_is_closed_at_the_deadline_and_only_so_many_are_held() {
     let lab = Lab::new().await;
     let mut config = lab.config("b.lab", &lab.ca.issue("b.lab").unwrap(), &lab.ca);
     config.limits.auth_deadline = Duration::from_millis(500);

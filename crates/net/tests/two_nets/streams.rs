@@ -358,7 +358,7 @@ fn hello_for(name: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn b_026_a_handshake_that_stalls_anywhere_is_given_up_by_both_sides() {
+async fn a_handshake_that_stalls_anywhere_is_given_up_by_both_sides() {
     let lab = Lab::new().await;
     let config = |name: &str| {
         let mut config = lab.config(name, &lab.ca.issue(name).unwrap(), &lab.ca);
@@ -446,7 +446,7 @@ async fn pass(
 }
 
 #[tokio::test]
-async fn b_044_a_certificate_is_replaced_while_running_and_a_bad_one_is_not() {
+async fn a_certificate_is_replaced_while_running_and_a_bad_one_is_not() {
     let lab = Lab::new().await;
     let mut b = lab.good("b.lab").await;
     let mut a = lab.good("a.lab").await;
