@@ -6,8 +6,10 @@ use super::chain::writes;
 use super::peer::Answer;
 use super::world::{ALICE, BOB, World};
 
-/// How many changed updates are sent.
-const CASES: u64 = 200;
+/// How many changed updates are sent; `BILLOW_EVIL_CASES` sets another number.
+fn cases() -> u64 {
+    std::env::var("BILLOW_EVIL_CASES").map_or(200, |cases| cases.parse().unwrap())
+}
 
 /// A sequence of numbers that looks like chance and is the same each time.
 struct Chance(u64);
@@ -28,10 +30,10 @@ async fn an_update_with_any_byte_changed_is_refused() {
     let world = World::start().await;
     let hers = world.wave_of_alice(&[BOB]).await;
     let mut chain = world.wave_of_evil(&[ALICE]).await;
-    let mut chance = Chance(20_261_122);
+    let (cases, mut chance) = (cases(), Chance(20_261_122));
     let (mut refusals, mut quarantines) = (std::collections::BTreeMap::<String, u64>::new(), 0);
     let watch = world.watch(&[&hers], ("sockets", "none")).await;
-    for case in 0..CASES {
+    for case in 0..cases {
         let signed = chain.sign(&world.evil.signer, BOB, writes("b+x", "every letter counts"));
         let mut next = chain.clone();
         let good = next.apply(signed);
@@ -64,7 +66,7 @@ async fn an_update_with_any_byte_changed_is_refused() {
     watch.unchanged_and_counted(&world, 0).await;
     world.takes(&mut chain, "every letter counts").await;
     world.goes_on(&hers).await;
-    println!("FIGURE evil_bytes cases={CASES} refused={CASES} quarantined={quarantines} by={refusals:?}");
+    println!("FIGURE evil_bytes cases={cases} refused={cases} quarantined={quarantines} by={refusals:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,8 +76,8 @@ async fn a_submission_with_any_byte_changed_is_refused() {
     let copy = world.evil.copy(&name, 4).await;
     let good = copy.sign(&world.evil.signer, BOB, writes("b+x", "every letter counts"));
     let watch = world.watch(&[&name], ("quarantined", "contradiction")).await;
-    let mut chance = Chance(22_112_026);
-    for case in 0..CASES {
+    let (cases, mut chance) = (cases(), Chance(22_112_026));
+    for case in 0..cases {
         let mut bytes = good.bytes().to_vec();
         let at = chance.below(bytes.len());
         let with = u8::try_from(chance.below(255)).unwrap().wrapping_add(1);
@@ -91,5 +93,5 @@ async fn a_submission_with_any_byte_changed_is_refused() {
     world.evil.submit(&name, good.bytes()).await.submitted();
     world.evil.copy(&name, 5).await;
     world.goes_on(&name).await;
-    println!("FIGURE evil_submissions cases={CASES} refused={CASES}");
+    println!("FIGURE evil_submissions cases={cases} refused={cases}");
 }
