@@ -531,6 +531,26 @@ mod tests {
     }
 
     #[test]
+    fn r_01_no_key_turns_the_checks_of_signatures_off() {
+        for line in [
+            "verify_signatures = false",
+            "disable_signer_verification = true",
+            "waveserver_disable_verification = true",
+            "waveserver_disable_signer_verification = true",
+            "check_certificates = false",
+            "insecure = true",
+        ] {
+            for section in ["", "[federation]\nenabled = true\n"] {
+                let problems = parse(&format!("{section}{line}\n")).unwrap_err();
+                assert!(
+                    problems.iter().any(|problem| problem.contains("unknown key")),
+                    "{line}: {problems:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_wrong_value_says_what_was_expected_and_what_came() {
         let text = "domain = \"Example Org\"\n[http]\nlisten = 9898\npublic_url = \"ftp://x\"\n\
             [limits]\nmessage_bytes = 3\n[accounts]\nregistration = \"free\"\n";

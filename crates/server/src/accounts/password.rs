@@ -92,3 +92,21 @@ fn random_salt() -> [u8; 16] {
     getrandom::fill(&mut salt).expect("the system has randomness");
     salt
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn r_19_a_password_is_kept_as_argon2id_with_a_salt_of_its_own() {
+        let hasher = Hasher::new();
+        let one = hasher.hash("a long password".to_owned()).await;
+        let other = hasher.hash("a long password".to_owned()).await;
+        assert!(one.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{one}");
+        assert_ne!(one, other);
+        assert!(hasher.matches("a long password", Some(one.clone())).await);
+        assert!(hasher.matches("a long password", Some(other)).await);
+        assert!(!hasher.matches("another password", Some(one)).await);
+        assert!(!hasher.matches("a long password", None).await);
+    }
+}
