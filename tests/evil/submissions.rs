@@ -360,7 +360,7 @@ async fn b_100_hashes_that_are_none() {
         hash: HistoryHash::from_bytes(hash),
     };
     let uri = name.to_uri();
-    let watch = world.watch(&[&name, &own.name], ("quarantined", "contradiction")).await;
+    let watch = world.watch(&[&name, &own.name], ("sockets", "none")).await;
     for hash in [
         &[][..],
         &right[..19],
@@ -383,18 +383,19 @@ async fn b_100_hashes_that_are_none() {
             .refused("bad-request", "");
     }
     // Version 0 has the bytes of the name and no others: not its hash, not a longer one, not another's.
-    for zero in [
+    let zeros = [
         right.clone(),
         uri.as_bytes()[..uri.len() - 1].to_vec(),
         format!("{uri}/").into_bytes(),
         uri.to_uppercase().into_bytes(),
         own.name.to_uri().into_bytes(),
-    ] {
+    ];
+    for (number, zero) in zeros.into_iter().enumerate() {
         evil.history(&name, &at(0, &zero), &copy.head)
             .await
             .refused("bad-request", "");
         // A wavelet of evil's that begins with it.
-        let new = Chain::new("evil.lab/w+zero/~/conv+root".parse().unwrap());
+        let new = Chain::new(format!("evil.lab/w+zero{number}/~/conv+root").parse().unwrap());
         let signed = sign_at(&evil.signer, &at(0, &zero), BOB, super::moves::first(BOB, &[ALICE]));
         let bad = super::moves::applied(&new, signed, |applied| applied.applied_at = None);
         evil.update(&new.name, &[bad], None)
