@@ -1,5 +1,6 @@
 //! The commands, one file each. Every one runs on its own and ends with an exit code.
 
+mod backup;
 mod config;
 pub mod demo;
 pub mod invite;
@@ -26,6 +27,11 @@ pub struct Billow {
 enum Command {
     Serve(serve::Serve),
     Config(config::ConfigCommand),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
+    Scrub(backup::Scrub),
+    Salvage(backup::Salvage),
+    Adopt(backup::Adopt),
     /// Two organisations on this machine, federating for real
     Demo(InFormat<demo::Demo>),
     /// Sign in at a server and remember it under a profile name
@@ -88,6 +94,11 @@ impl Billow {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Config(config) => config.run(),
+            Command::Backup(backup) => backup.run(),
+            Command::Restore(restore) => restore.run(),
+            Command::Scrub(scrub) => tokio::runtime::Runtime::new()?.block_on(scrub.run()),
+            Command::Salvage(salvage) => salvage.run(),
+            Command::Adopt(adopt) => tokio::runtime::Runtime::new()?.block_on(adopt.run()),
             Command::Demo(demo) => block_on(demo.command.run(demo.json)),
             Command::Login(login) => block_on(login.command.run(&login.person.profile, login.person.json)),
             Command::Invite(invite) => block_on(invite.command.run(&invite.person.profile, invite.person.json)),

@@ -260,7 +260,7 @@ impl Accounts {
         let Some(stored) = inner.store.session(hash_of(token)).await? else {
             return Ok(None);
         };
-        let now = clock::now();
+        let now = clock::steady();
         if now >= later(stored.last_seen, IDLE) || now >= later(stored.created, AGE) {
             inner.store.end_session(&stored.address, stored.id).await?;
             self.tell_ended([stored.id]);

@@ -17,6 +17,7 @@ pub mod federation;
 mod inbox;
 pub mod metrics;
 mod session;
+pub mod upkeep;
 pub mod wavelets;
 pub mod web;
 
@@ -77,6 +78,9 @@ impl Server {
         let metrics = Metrics::new();
         let store = Store::open(&config.data_dir)?;
         check_domain(&config, &store).await?;
+        for (name, words) in store.fences().await? {
+            tracing::error!("ALARM: {name} can only be read until an operator has decided (billow adopt): {words}");
+        }
         let accounts = Accounts::new(&config, store.clone());
         let listener = listen(config.http.listen, "HTTP").await?;
         let status = match config.http.metrics_listen {
@@ -100,6 +104,12 @@ impl Server {
         let inbox = Inbox::new(wavelets.clone(), store.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(inbox.clone().run(stopped.clone()));
+        tasks.spawn(upkeep::scrub(
+            store.clone(),
+            wavelets.clone(),
+            metrics.clone(),
+            stopped.clone(),
+        ));
         let app = web::App::new(config, accounts, wavelets, inbox, metrics.clone(), stopped);
         let app = Arc::new(app);
         tasks.spawn(web::serve(Arc::clone(&app), listener));

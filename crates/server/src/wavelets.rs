@@ -17,7 +17,7 @@ mod rate;
 mod remote;
 pub mod shown;
 pub mod signing;
-mod stored;
+pub(crate) mod stored;
 mod subscribers;
 
 use std::collections::{BTreeSet, HashMap};
@@ -199,6 +199,15 @@ impl Wavelets {
             mailbox: self.shared.mailbox(name),
             shared: Arc::clone(&self.shared),
         }
+    }
+}
+
+/// What the upkeep does with wavelets.
+impl Wavelets {
+    /// The stored history of a wavelet is not as it was written. If it is in memory it is put away and taken from the store
+    /// again, or not: what people are shown is what is kept.
+    pub(crate) fn found_damaged(&self, name: &WaveletName) {
+        self.tell_if_live(name, Message::LoadAnew);
     }
 }
 

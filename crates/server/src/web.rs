@@ -208,14 +208,23 @@ async fn nothing() -> StatusCode {
 }
 
 async fn healthz(State(app): State<Arc<App>>) -> Response {
-    match *app.stopping.borrow() {
-        false => "good\n".into_response(),
-        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
-    }
+    let store = &app.wavelets.shared().store;
+    let ill = if *app.stopping.borrow() {
+        "stopping".to_owned()
+    } else if let Some(failure) = store.failure() {
+        format!("read-only since a disk error: {failure}")
+    } else if store.is_full() {
+        "the disk is full, nothing is stored".to_owned()
+    } else {
+        return "good\n".into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{ill}\n")).into_response()
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> String {
-    app.metrics.text()
+    let store = &app.wavelets.shared().store;
+    let alarm = |kind: &str, on: bool| format!("billow_store{{kind=\"{kind}\"}} {}\n", u8::from(on));
+    app.metrics.text() + &alarm("read only", store.failure().is_some()) + &alarm("full", store.is_full())
 }
 
 /// Accepts connections until the server stops, then lets the requests under way end.

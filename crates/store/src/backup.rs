@@ -12,10 +12,12 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use crate::error::{OpenError, StoreError};
 use crate::folder::{Folder, open_error};
-use crate::{directory, opened, schema, sum};
+use crate::{directory, fence, opened, schema, sum};
 
 /// The key under which a restored store has the time of its restoring (milliseconds, eight bytes, big end first).
 pub const RESTORED: &str = "store.restored";
+/// Why a wavelet that others take part in may not be changed after a restore.
+const WORDS: &str = "it was restored from a backup, and the servers that take part may have changes that are newer";
 const FILE: &str = "billow.db";
 
 /// Why there is no backup, or none was restored.
@@ -139,6 +141,7 @@ fn finish(part: &Path, restored: Option<i64>) -> Result<Copied, BackupError> {
     }
     opened::set(&connection, false).map_err(|error| damaged(&error))?;
     if let Some(now) = restored {
+        fence::fence_shared(&connection, WORDS)?;
         connection.execute(
             "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)",
             params![RESTORED, now.to_be_bytes()],

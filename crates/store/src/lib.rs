@@ -23,6 +23,7 @@ mod backup;
 mod delivery;
 mod directory;
 mod error;
+mod fence;
 mod folder;
 mod health;
 mod history;

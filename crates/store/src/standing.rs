@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use billow_model::{Timestamp, Version, WaveletName};
+use billow_model::{HashedVersion, Timestamp, Version, WaveletName};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::Store;
 use crate::error::StoreError;
-use crate::history::{Submission, WaveletWrite, find, number, readable, version};
+use crate::history::{Chain, Submission, WaveletWrite, find, number, readable, seal_at, version};
 
 /// A standing as it was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,59 @@ impl Store {
                 out.push((name, StoredStanding { state, evidence }));
             }
             Ok(out)
+        })
+        .await
+    }
+
+    /// Up to where the sealed history of a wavelet verifies. If its end follows from what is before it, that is the end.
+    pub async fn verified_end(&self, name: &WaveletName) -> Result<HashedVersion, StoreError> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let mut chain = Chain::start(&name);
+            let Some(wavelet) = find(connection, &name)? else {
+                return Ok(chain.end().clone());
+            };
+            let mut last = connection.prepare_cached(
+                "SELECT applied_at, resulting, hash, applied FROM seals WHERE wavelet = ? ORDER BY applied_at DESC LIMIT 1",
+            )?;
+            let mut rows = last.query([wavelet])?;
+            if let Ok(Some(row)) = rows.next() {
+                let seal = seal_at(row, 0)?;
+                let mut end = Chain::before(connection, wavelet, &name, seal.applied_at)?;
+                if end.follow(&seal).is_ok() {
+                    return Ok(end.end().clone());
+                }
+            }
+            let mut all = connection.prepare_cached(
+                "SELECT applied_at, resulting, hash, applied FROM seals WHERE wavelet = ? ORDER BY applied_at",
+            )?;
+            let mut rows = all.query([wavelet])?;
+            while let Ok(Some(row)) = rows.next()
+                && chain.follow(&seal_at(row, 0)?).is_ok()
+            {}
+            Ok(chain.end().clone())
+        })
+        .await
+    }
+
+    /// Forgets a copy whose stored history is damaged, so that all of it is fetched again. What is outgoing stays, and people
+    /// find the wave in their lists while it is on its way.
+    pub async fn drop_damaged(&self, name: &WaveletName, standing: StoredStanding) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.write(move |connection| {
+            let Some(wavelet) = find(connection, &name)? else {
+                return Ok(());
+            };
+            let StoredStanding { state, evidence } = &standing;
+            connection
+                .prepare_cached(
+                    "INSERT INTO standings (wavelet, state, evidence, rebuilt)
+                     VALUES (?1, ?2, ?3, (SELECT max(resulting) FROM deltas WHERE wavelet = ?1))
+                     ON CONFLICT (wavelet) DO UPDATE SET state = excluded.state, evidence = excluded.evidence,
+                        rebuilt = coalesce(excluded.rebuilt, rebuilt)",
+                )?
+                .execute(params![wavelet, state, evidence.as_ref()])?;
+            forget_history(connection, wavelet)
         })
         .await
     }

@@ -71,7 +71,7 @@ pub enum Refusal {
     #[error("{0}")]
     HostRefused(String),
     /// Not now: it could not be stored, or too much is waiting. The same submission may be sent again.
-    #[error("it cannot be stored now; try again")]
+    #[error("it cannot be stored now (the disk is full, or too much is waiting); try again")]
     Unavailable,
 }
 

@@ -91,6 +91,7 @@ pub(super) enum Message {
         reply: oneshot::Sender<Seals>,
     },
     HostSpoke,
+    LoadAnew,
 }
 
 /// Starts the task of a wavelet; it begins by loading it.
@@ -106,6 +107,15 @@ async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receive
         Err(error) => {
             tracing::error!("{name} cannot be loaded: {error}");
             shared.metrics.count("store_errors", "load");
+            shared.forget(&name, &mut receiver);
+            return;
+        }
+    };
+    let fence = match shared.store.fence(&name).await {
+        Ok(fence) if shared.hosts(&name) => fence,
+        Ok(_) => None,
+        Err(error) => {
+            tracing::error!("{name} cannot be loaded: {error}");
             shared.forget(&name, &mut receiver);
             return;
         }
@@ -128,6 +138,8 @@ async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receive
         over_quota: false,
         stopping_since: None,
         delivery_told: None,
+        anew: false,
+        fence,
     };
     actor.run().await;
 }
@@ -152,6 +164,10 @@ struct Actor {
     over_quota: bool,
     stopping_since: Option<Instant>,
     delivery_told: Option<Instant>,
+    /// What is in memory is not to be used any more.
+    anew: bool,
+    /// Why nothing may be changed, on a wavelet of ours of which others know more.
+    fence: Option<String>,
 }
 
 impl Actor {
@@ -167,7 +183,7 @@ impl Actor {
         }
         loop {
             self.drive().await;
-            if self.machine.failed() {
+            if self.machine.failed() || self.anew {
                 if !self.over_quota {
                     tracing::warn!("{} is loaded anew", self.keeper.name);
                 }
@@ -214,6 +230,34 @@ impl Actor {
                 shared.mailbox(&name);
             }
         });
+    }
+
+    /// Whether nothing may be changed: since before, or because this delta of a participant's was made after a version that we
+    /// do not have. No server does that by itself; it has been told of a history that we have forgotten.
+    fn knows_more(&mut self, delta: &Verified<Encoded<SignedDelta>>) -> bool {
+        if self.fence.is_some() {
+            return true;
+        }
+        let (delta, wavelet) = (&delta.get().delta, self.machine.wavelet());
+        let (theirs, ours) = (delta.target.version, wavelet.version());
+        if theirs <= ours || !access::may_read(wavelet.participants(), &delta.author) || self.machine.is_remote() {
+            return false;
+        }
+        let name = self.keeper.name.clone();
+        let words = format!(
+            "{} has its version {theirs}, and here it ends at {ours}",
+            delta.author.domain()
+        );
+        tracing::error!("ALARM: {name} can only be read until an operator has decided (billow adopt): {words}");
+        self.keeper.shared.metrics.count("quarantined", "peers know more");
+        let shared = Arc::clone(&self.keeper.shared);
+        self.fence = Some(words.clone());
+        tokio::spawn(async move {
+            if let Err(error) = shared.store.set_fence(&name, &words).await {
+                tracing::error!("that {name} can only be read is not kept: {error}");
+            }
+        });
+        true
     }
 
     async fn drive(&mut self) {
@@ -268,6 +312,12 @@ impl Actor {
         let now = clock::steady();
         match message {
             Message::Subscribe { user, known, reply } => self.subscribe(user, known, reply),
+            Message::Submit { reply, .. } if self.fence.is_some() => {
+                let words = self.fence.clone().unwrap_or_default();
+                let text =
+                    format!("this wave can be read and not changed: {words}. Its server's operator has been told.");
+                drop(reply.send(Err(Refusal::HostRefused(text))));
+            }
             Message::Submit {
                 author,
                 submission,
@@ -307,6 +357,11 @@ impl Actor {
             Message::Read(read) => read(self.machine.wavelet(), &self.machine.sealed()),
             Message::Delivery { reply } => drop(reply.send(Arc::clone(&self.keeper.delivery))),
             Message::SetDelivery { peers } => self.keeper.set_delivery(self.machine.wavelet(), peers),
+            // The peer tries again.
+            Message::RemoteSubmit { delta, reply } if self.knows_more(&delta) => {
+                drop(delta);
+                drop(reply.send(Err(Refusal::Unavailable)));
+            }
             Message::RemoteSubmit { delta, reply } => match &mut self.machine {
                 Machine::Hosted(machine) => {
                     let ticket = self.keeper.ticket();
@@ -339,6 +394,7 @@ impl Actor {
                 to,
                 reply,
             } => drop(reply.send(self.machine.seals(&domain, from, to))),
+            Message::LoadAnew => self.anew = true,
             Message::HostSpoke => {
                 if let Machine::Remote(machine) = &mut self.machine {
                     machine.handle(now, RemoteInput::HostSpoke);

@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use billow_model::{Domain, HashedVersion, Timestamp, Version, Wavelet, WaveletName, WaveletOp};
 use billow_store::{StoreError, StoredWavelet};
-use billow_wavelet::{HostedInput, HostedWavelet, Readers, Record, RemoteInput, RemoteWavelet, Seal, Standing};
+use billow_wavelet::remote::Contradiction;
+use billow_wavelet::{
+    Evidence, HostedInput, HostedWavelet, Readers, Record, RemoteInput, RemoteWavelet, Seal, Standing,
+};
 use billow_wire::Encoded;
+use bytes::Bytes;
 
 use super::keeper::Written;
 use super::{Shared, stored};
@@ -38,7 +42,30 @@ pub(super) struct Loaded {
 }
 
 impl Machine {
+    /// Takes it from the store. A copy of another server's wavelet that is damaged there is forgotten and fetched again.
     pub(super) async fn load(name: &WaveletName, shared: &Shared) -> Result<Loaded, StoreError> {
+        match Self::try_load(name, shared).await {
+            Err(StoreError::Damaged(what)) if !shared.hosts(name) => {
+                tracing::error!("ALARM: our copy of {name} is damaged, and is fetched again from its host: {what}");
+                shared.metrics.count("store_errors", "copy fetched again");
+                let evidence = Evidence {
+                    contradiction: Contradiction::Noted(format!("our own copy was damaged: {what}")),
+                    found: clock::now(),
+                    ours: shared.store.verified_end(name).await?,
+                    theirs: None,
+                    digests: None,
+                    kept: Bytes::new(),
+                    applied: Bytes::new(),
+                };
+                let dropped = stored::to_stored_standing(&Standing::Dropped(Box::new(evidence)));
+                shared.store.drop_damaged(name, dropped).await?;
+                Self::try_load(name, shared).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn try_load(name: &WaveletName, shared: &Shared) -> Result<Loaded, StoreError> {
         let stored = shared.store.load(name).await?;
         let kept = stored
             .as_ref()
@@ -112,7 +139,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn snapshot(&self) -> bytes::Bytes {
+    pub(super) fn snapshot(&self) -> Bytes {
         match self {
             Self::Hosted(machine) => machine.snapshot(),
             Self::Remote(machine) => machine.snapshot(),

@@ -84,7 +84,7 @@ pub(super) fn to_stored_standing(standing: &Standing) -> StoredStanding {
 }
 
 /// Adds a record, with the participants that it adds and removes.
-pub(super) fn add_record(write: &mut WaveletWrite, record: &Record, seal: Option<&Seal>) {
+pub(crate) fn add_record(write: &mut WaveletWrite, record: &Record, seal: Option<&Seal>) {
     let signed = match &record.origin {
         Origin::Remote { signed } => Some(signed.clone()),
         Origin::Local(_) => None,
