@@ -456,7 +456,7 @@ fn a_copy_that_has_gone_wrong_is_fetched_again_once_and_goes_on() {
     assert_eq!(remote.machine.wavelet().digest(), host.machine.wavelet().digest());
     host.machine.handle(Timestamp(START + 20_000), HostedInput::Tick);
     host.drive();
-    assert_eq!(remote.say(vec![], notice(&host)), ["receipt 5"]);
+    assert_eq!(remote.say(vec![], notice(&host)), ["submit 1", "receipt 5"]);
     assert_eq!(remote.standing, Standing::Following);
 }
 
