@@ -154,6 +154,14 @@ pub(crate) fn insert(text: &str, at: u32, items: u32) -> WaveletOp {
     }
 }
 
+/// Deletes all that the document holds, which is this text.
+pub(crate) fn delete_all(text: &str) -> WaveletOp {
+    WaveletOp::MutateDocument {
+        id: notes(),
+        op: DocOp::new(vec![Component::DeleteCharacters(text.to_owned())]).unwrap(),
+    }
+}
+
 pub(crate) fn verified(author: &str, target: HashedVersion, ops: Vec<WaveletOp>) -> Verified<Encoded<SignedDelta>> {
     let delta = Delta {
         target,
