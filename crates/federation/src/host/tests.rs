@@ -417,8 +417,8 @@ fn a_notice_that_is_not_acknowledged_is_sent_again_and_comes_after_a_restart() {
 fn a_reference_server_is_told_nothing_that_it_cannot_take() {
     let name = wavelet("w+a");
     let type_text = |text: &str| {
-        let op = billow_model::DocOp::new(vec![billow_model::Component::Characters(text.to_owned())]).unwrap();
-        let id = billow_model::DocumentId::new("notes").unwrap();
+        let op = DocOp::new(vec![Component::Characters(text.to_owned())]).unwrap();
+        let id = DocumentId::new("notes").unwrap();
         vec![WaveletOp::MutateDocument { id, op }]
     };
     let history = log_of(
@@ -848,7 +848,8 @@ fn b_228_delivery_is_not_one_message_a_round_trip() {
         names.iter().map(|name| (name.clone(), log(name, 500))).collect(),
     );
     let mut peer = Peer::new(BILLOW);
-    let (mut there, mut back): (VecDeque<(i64, Element)>, VecDeque<(i64, Element)>) = Default::default();
+    let mut there: VecDeque<(i64, Element)> = VecDeque::new();
+    let mut back: VecDeque<(i64, Element)> = VecDeque::new();
     let mut lag = 0;
     for tick in 0..2_000 {
         let now = tick * 10;
