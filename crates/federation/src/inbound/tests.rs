@@ -235,7 +235,6 @@ fn b_119_ranges_and_numbers_that_make_no_sense_are_refused() {
         ("start-version='0'", "start-version=' 0'"),
         ("end-version='5'", "end-version='9007199254740993'"),
         ("end-version='5'", "end-version='99999999999999999999'"),
-        ("end-version='5'", "end-version='5' response-length-limit='-5'"),
         ("end-version='5'", "end-version='5' response-length-limit='many'"),
         ("wave://initech.lab", "http://initech.lab"),
         ("wave://initech.lab/w+a/conv+root", "wave://initech.lab/w+a"),
@@ -247,6 +246,7 @@ fn b_119_ranges_and_numbers_that_make_no_sense_are_refused() {
     }
     for (given, expected) in [
         ("0", None),
+        ("-5", None),
         ("1", Some(1)),
         ("9223372036854775807", Some(i64::MAX as u64)),
     ] {
