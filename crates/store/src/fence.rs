@@ -2,7 +2,6 @@
 //! them that this store has forgotten, and whatever were written now would be a second history.
 
 use billow_model::WaveletName;
-use bytes::Bytes;
 use rusqlite::{Connection, params};
 
 use crate::Store;
@@ -16,12 +15,6 @@ impl Store {
     pub async fn fence(&self, name: &WaveletName) -> Result<Option<String>, StoreError> {
         let value = self.value(&key(name)).await?;
         Ok(value.map(|words| String::from_utf8_lossy(&words).into_owned()))
-    }
-
-    /// The wavelet may not be changed from now on, for this reason.
-    pub async fn set_fence(&self, name: &WaveletName, words: &str) -> Result<(), StoreError> {
-        self.set_value(&key(name), Bytes::copy_from_slice(words.as_bytes()))
-            .await
     }
 
     /// The wavelet may be changed again; whether it might not.

@@ -140,6 +140,7 @@ async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receive
         delivery_told: None,
         anew: false,
         fence,
+        told_of_more: false,
     };
     actor.run().await;
 }
@@ -168,6 +169,8 @@ struct Actor {
     anew: bool,
     /// Why nothing may be changed, on a wavelet of ours of which others know more.
     fence: Option<String>,
+    /// A participant's server has named a version that is not here, and the operator was told.
+    told_of_more: bool,
 }
 
 impl Actor {
@@ -232,32 +235,27 @@ impl Actor {
         });
     }
 
-    /// Whether nothing may be changed: since before, or because this delta of a participant's was made after a version that we
-    /// do not have. No server does that by itself; it has been told of a history that we have forgotten.
+    /// Whether nothing may be changed, because this wavelet may have another history elsewhere.
+    ///
+    /// A participant's delta made after a version that we do not have is told to the operator and changes nothing: either its
+    /// server lies, and then a lie must not stop the wavelet, or an old copy of our data was put back by hand.
     fn knows_more(&mut self, delta: &Verified<Encoded<SignedDelta>>) -> bool {
-        if self.fence.is_some() {
-            return true;
-        }
         let (delta, wavelet) = (&delta.get().delta, self.machine.wavelet());
         let (theirs, ours) = (delta.target.version, wavelet.version());
-        if theirs <= ours || !access::may_read(wavelet.participants(), &delta.author) || self.machine.is_remote() {
-            return false;
+        let claims_more = theirs > ours && access::may_read(wavelet.participants(), &delta.author);
+        if self.fence.is_none() && claims_more && !self.machine.is_remote() && !self.told_of_more {
+            self.told_of_more = true;
+            let (name, domain) = (&self.keeper.name, delta.author.domain());
+            tracing::error!(
+                "ALARM: {domain} names version {theirs} of {name}, which ends here at {ours}: it lies, or an old copy of this \
+                 server's data was put back by hand; if so, stop the server and use billow restore and billow adopt"
+            );
+            self.keeper
+                .shared
+                .metrics
+                .count("alarms", "a peer names a newer version");
         }
-        let name = self.keeper.name.clone();
-        let words = format!(
-            "{} has its version {theirs}, and here it ends at {ours}",
-            delta.author.domain()
-        );
-        tracing::error!("ALARM: {name} can only be read until an operator has decided (billow adopt): {words}");
-        self.keeper.shared.metrics.count("quarantined", "peers know more");
-        let shared = Arc::clone(&self.keeper.shared);
-        self.fence = Some(words.clone());
-        tokio::spawn(async move {
-            if let Err(error) = shared.store.set_fence(&name, &words).await {
-                tracing::error!("that {name} can only be read is not kept: {error}");
-            }
-        });
-        true
+        self.fence.is_some()
     }
 
     async fn drive(&mut self) {
