@@ -561,7 +561,7 @@ mod tests {
                 .register(HERE, "alice", "correct horse", None, "")
                 .await
                 .unwrap_err(),
-            AccountError::NoInvitation
+            AccountError::InvitationNeeded
         );
         let code = accounts.invite("for alice", 1, Duration::from_secs(60)).await.unwrap();
         assert!(
