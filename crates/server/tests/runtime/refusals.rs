@@ -135,7 +135,7 @@ fn applied(signed: Encoded<SignedDelta>) -> bytes::Bytes {
 /// The same with another byte in its operations.
 fn one_byte_changed(signed: &SignedDelta) -> Encoded<SignedDelta> {
     let mut bytes = signed.delta.bytes().to_vec();
-    let at = bytes.windows(3).rposition(|three| three == b"lie").unwrap();
+    let at = bytes.windows(4).position(|four| four == b"lie ").unwrap();
     bytes[at] = b'L';
     Encoded::new(SignedDelta {
         delta: Encoded::decode(bytes.into()).unwrap(),
