@@ -135,7 +135,8 @@ fn applied(signed: Encoded<SignedDelta>) -> bytes::Bytes {
 /// The same with another byte in its operations.
 fn one_byte_changed(signed: &SignedDelta) -> Encoded<SignedDelta> {
     let mut bytes = signed.delta.bytes().to_vec();
-    let at = bytes.windows(4).position(|four| four == b"lie ").unwrap();
+    let is_text = |at: &usize| bytes[*at..].starts_with(b"lie") && bytes.get(at + 3) != Some(&b'@');
+    let at = (0..bytes.len()).find(is_text).unwrap();
     bytes[at] = b'L';
     Encoded::new(SignedDelta {
         delta: Encoded::decode(bytes.into()).unwrap(),
