@@ -134,12 +134,14 @@ fn applied(signed: Encoded<SignedDelta>) -> bytes::Bytes {
 
 /// The same with another byte in its operations.
 fn one_byte_changed(signed: &SignedDelta) -> Encoded<SignedDelta> {
-    let mut bytes = signed.delta.bytes().to_vec();
-    let is_text = |at: &usize| bytes[*at..].starts_with(b"lie") && bytes.get(at + 3) != Some(&b'@');
-    let at = (0..bytes.len()).find(is_text).unwrap();
-    bytes[at] = b'L';
+    let bytes = signed.delta.bytes();
+    let changed = |at: usize| {
+        let mut bytes = bytes.to_vec();
+        bytes[at].is_ascii_lowercase().then(|| bytes[at] ^= 0x20)?;
+        Encoded::decode(bytes.into()).ok()
+    };
     Encoded::new(SignedDelta {
-        delta: Encoded::decode(bytes.into()).unwrap(),
+        delta: (0..bytes.len()).rev().find_map(changed).unwrap(),
         signatures: signed.signatures.clone(),
     })
 }
