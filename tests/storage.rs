@@ -593,6 +593,7 @@ fn b_209_a_host_restored_behind_its_peers_is_read_only_until_their_tail_is_adopt
     for word in [" on", " Friday"] {
         lab.run("alice", &["wave", "write", &wave, "--blip", &blip, word]);
     }
+    lab.wait_for_equal("bob", &wave, &lab.conversation("alice", &wave), PATIENCE);
     lab.run("bob", &["wave", "write", &wave, "--blip", &blip, " at one"]);
     let newest = lab.conversation("bob", &wave);
     lab.wait_for_equal("alice", &wave, &newest, PATIENCE);
