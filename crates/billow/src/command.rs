@@ -5,6 +5,7 @@ mod config;
 pub mod demo;
 pub mod invite;
 pub mod login;
+mod peers;
 pub mod replay;
 mod serve;
 pub mod wave;
@@ -32,6 +33,7 @@ enum Command {
     Scrub(backup::Scrub),
     Salvage(backup::Salvage),
     Adopt(backup::Adopt),
+    Peers(peers::Peers),
     /// Two organisations on this machine, federating for real
     Demo(InFormat<demo::Demo>),
     /// Sign in at a server and remember it under a profile name
@@ -99,6 +101,7 @@ impl Billow {
             Command::Scrub(scrub) => tokio::runtime::Runtime::new()?.block_on(scrub.run()),
             Command::Salvage(salvage) => salvage.run(),
             Command::Adopt(adopt) => tokio::runtime::Runtime::new()?.block_on(adopt.run()),
+            Command::Peers(peers) => tokio::runtime::Runtime::new()?.block_on(peers.run()),
             Command::Demo(demo) => block_on(demo.command.run(demo.json)),
             Command::Login(login) => block_on(login.command.run(&login.person.profile, login.person.json)),
             Command::Invite(invite) => block_on(invite.command.run(&invite.person.profile, invite.person.json)),

@@ -91,6 +91,8 @@ pub enum Input {
         /// For people.
         reason: String,
     },
+    /// An operator wants the domain looked for now, whatever was found or not found before.
+    Again(Domain),
     /// The domain has spoken to us: a failure to find it is forgotten and looked into again.
     Heard(Domain),
     /// The time that [`Discovery::deadline`] named has come.
@@ -215,6 +217,15 @@ impl Discovery {
                 if let Some(entry) = self.entries.get(&domain)
                     && matches!(entry.search, Search::Failed { .. })
                 {
+                    self.start(now, domain);
+                }
+            }
+            Input::Again(domain) => {
+                let running = self
+                    .entries
+                    .get(&domain)
+                    .is_some_and(|entry| matches!(entry.search, Search::Running(_)));
+                if !running {
                     self.start(now, domain);
                 }
             }

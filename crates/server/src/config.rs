@@ -13,6 +13,7 @@
 //!
 //! [accounts]
 //! registration = "invitation"     # "open", "invitation" or "closed"; default "open" for the domain localhost
+//! administrators = []             # people here, ["alice"], who may see and change how the server runs
 //!
 //! [federation]
 //! enabled = false
@@ -49,7 +50,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use billow_model::Domain;
+use billow_model::{Domain, ParticipantId};
 use billow_net::{DialbackPolicy, Network};
 use billow_store::Quota;
 use toml::de::DeTable;
@@ -95,6 +96,8 @@ pub struct HttpConfig {
 pub struct AccountsConfig {
     /// Who may make one.
     pub registration: Registration,
+    /// Who may see and change how the server runs.
+    pub administrators: Vec<ParticipantId>,
 }
 
 /// Who may make an account.
@@ -167,7 +170,7 @@ impl fmt::Display for ConfigError {
 
 const TOP: &[&str] = &["domain", "data_dir", "http", "accounts", "federation", "limits", "log"];
 const HTTP: &[&str] = &["listen", "public_url", "metrics_listen"];
-const ACCOUNTS: &[&str] = &["registration"];
+const ACCOUNTS: &[&str] = &["registration", "administrators"];
 const FEDERATION: &[&str] = &[
     "enabled",
     "listen",
@@ -201,6 +204,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             accounts: AccountsConfig {
                 registration: Registration::Open,
+                administrators: Vec::new(),
             },
             federation: None,
             limits: LimitsConfig::default(),
@@ -287,6 +291,14 @@ impl Config {
                         Registration::from_word,
                     )
                     .unwrap_or(registration),
+                administrators: accounts
+                    .texts(
+                        source,
+                        "administrators",
+                        "a list of people here like [\"alice\"]",
+                        |text| person_here(text, &domain),
+                    )
+                    .unwrap_or_default(),
             },
             federation: FederationConfig::read(source, &federation),
             limits: LimitsConfig::read(source, &limits),
@@ -302,6 +314,15 @@ impl Config {
             places: source.places(),
         }
     }
+}
+
+/// Somebody of a domain, named with it or without.
+fn person_here(text: &str, domain: &Domain) -> Option<ParticipantId> {
+    let address: ParticipantId = match text.contains('@') {
+        true => text.parse().ok()?,
+        false => format!("{text}@{domain}").parse().ok()?,
+    };
+    (address.domain() == *domain && !text.starts_with('@')).then_some(address)
 }
 
 /// A filter of `tracing`; a word alone is a level, for as the name of a module it would silence everything else.
@@ -526,7 +547,7 @@ mod tests {
         );
         assert_eq!(
             parse("[accounts]\nquux = 1\n").unwrap_err(),
-            ["billow.toml:2: unknown key \"quux\" in [accounts], expected one of registration"]
+            ["billow.toml:2: unknown key \"quux\" in [accounts], expected one of registration, administrators"]
         );
     }
 

@@ -10,6 +10,7 @@
 
 mod driver;
 mod handle;
+pub(crate) mod peers;
 mod refusals;
 mod report;
 mod running;
@@ -25,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::wavelets::Wavelets;
 
 pub use handle::{FederationHandle, Requests};
+pub use peers::{Peer, PeerError, PeerState};
 pub use running::Running;
 
 /// What the federation of a server needs.

@@ -13,6 +13,7 @@
 pub mod accounts;
 mod clock;
 pub mod config;
+pub mod control;
 pub mod federation;
 mod inbox;
 pub mod metrics;
@@ -78,6 +79,7 @@ impl Server {
         let metrics = Metrics::new();
         let store = Store::open(&config.data_dir)?;
         check_domain(&config, &store).await?;
+        let door = control::Door::open(&config.data_dir);
         for (name, words) in store.fences().await? {
             tracing::error!("ALARM: {name} can only be read until an operator has decided (billow adopt): {words}");
         }
@@ -113,6 +115,10 @@ impl Server {
         let app = web::App::new(config, accounts, wavelets, inbox, metrics.clone(), stopped);
         let app = Arc::new(app);
         tasks.spawn(web::serve(Arc::clone(&app), listener));
+        match door {
+            Ok(door) => drop(tasks.spawn(door.serve(Arc::clone(&app)))),
+            Err(error) => tracing::warn!("commands cannot talk to this server while it runs: {error:#}"),
+        }
         if let Some(status) = status {
             tasks.spawn(web::serve_status(Arc::clone(&app), status));
         }

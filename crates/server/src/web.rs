@@ -32,7 +32,8 @@ use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::wavelets::Wavelets;
 use auth::Peer;
-use refusal::Refused;
+pub(crate) use auth::no_store;
+pub(crate) use refusal::Refused;
 
 /// How long a request's head may take to come.
 const HEAD_WAIT: Duration = Duration::from_secs(15);
@@ -93,7 +94,7 @@ pub(crate) async fn serve(app: Arc<App>, listener: TcpListener) {
     } else {
         no_status_routes()
     };
-    accept(Arc::clone(&app), listener, finish(routes().merge(status), app)).await;
+    accept(Arc::clone(&app), listener, finish(routes(&app).merge(status), app)).await;
 }
 
 /// Serves only how we are, on a listener of its own.
@@ -101,8 +102,10 @@ pub(crate) async fn serve_status(app: Arc<App>, listener: TcpListener) {
     accept(Arc::clone(&app), listener, finish(status_routes(), app)).await;
 }
 
-fn routes() -> Router<Arc<App>> {
+fn routes(app: &Arc<App>) -> Router<Arc<App>> {
+    let administrators = axum::middleware::from_fn_with_state(Arc::clone(app), auth::administrators_only);
     Router::new()
+        .nest("/api/admin", crate::control::routes().layer(administrators))
         .route("/api/register", post(auth::register))
         .route("/api/signin", post(auth::sign_in))
         .route("/api/signout", post(auth::sign_out))

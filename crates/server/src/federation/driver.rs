@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Setup;
 use super::handle::{Request, Requests, Sealed};
+use super::peers::Book;
 use super::report::Report;
 use super::serve::Serve;
 use crate::clock;
@@ -69,7 +70,7 @@ pub(super) struct Driver {
     requests: Requests,
     pub(super) discovery: Discovery,
     pub(super) hosts: BTreeMap<Domain, Host>,
-    remotes: BTreeMap<Domain, Remote>,
+    pub(super) remotes: BTreeMap<Domain, Remote>,
     /// Stanzas of peers that are just being looked for, and those of them that wait no longer.
     held: Held,
     released: VecDeque<HeldStanza>,
@@ -89,6 +90,7 @@ pub(super) struct Driver {
     cursors_under_way: bool,
     cursors_kept: Instant,
     pub(super) report: Report,
+    pub(super) book: Book,
     spoke: HashMap<billow_xmpp::Domain, Instant>,
     serve: Serve,
 }
@@ -133,6 +135,7 @@ impl Driver {
             cursors_under_way: false,
             cursors_kept: Instant::now(),
             report: Report::default(),
+            book: Book::default(),
             spoke: HashMap::new(),
         };
         driver.resume().await?;
@@ -333,6 +336,7 @@ impl Driver {
             discovery::Output::Send(stanza) => self.send(stanza)?,
             discovery::Output::Found { domain, service } => {
                 tracing::debug!(%domain, service = %service.jid, "found");
+                self.book.good(&domain);
                 self.services
                     .entry(service.jid.clone())
                     .or_default()
@@ -353,7 +357,8 @@ impl Driver {
                 reason,
                 retry_at,
             } => {
-                tracing::debug!(%domain, reason, "no wave service found");
+                tracing::info!(%domain, reason, "no wave service found");
+                self.book.bad(&domain, &reason, retry_at.0 - clock::steady().0);
                 if let Some(remote) = self.remotes.get_mut(&domain) {
                     remote.handle(clock::steady(), remote::Input::NoService(reason.clone()));
                     self.touched_remotes.insert(domain.clone());
@@ -403,6 +408,9 @@ impl Driver {
             self.discovery
                 .handle(clock::steady(), discovery::Input::Heard(domain.clone()));
             self.tell_known_host(&domain, host::Input::Reachable);
+            if self.discovery.service(&domain).is_some() {
+                self.book.good(&domain);
+            }
             self.wavelets.heard(&domain);
         }
     }
@@ -418,6 +426,7 @@ impl Driver {
             },
         );
         for domain in self.domains_at(peer) {
+            self.book.bad(&domain, reason, retry_at.0 - now.0);
             if let Some(remote) = self.remotes.get_mut(&domain) {
                 remote.handle(now, remote::Input::Unreachable(reason.to_owned()));
                 self.touched_remotes.insert(domain.clone());
@@ -605,6 +614,16 @@ impl Driver {
                 remote::Request::Signer(SignerRequest { name, signer: id, at }),
                 Reply::Signer(reply),
             ),
+            // Whoever asked may be gone.
+            Request::Peers { reply } => {
+                let _ = reply.send(self.peers_shown());
+                return Ok(());
+            }
+            Request::TryNow { domain, reply } => {
+                self.try_now(&domain);
+                let _ = reply.send(());
+                return Ok(());
+            }
             Request::Caret { name, domains, caret } => return self.caret(&name, &domains, &caret),
             Request::Digest {
                 name,
@@ -711,7 +730,7 @@ impl Driver {
         Ok(())
     }
 
-    fn tell_known_host(&mut self, peer: &Domain, input: host::Input) {
+    pub(super) fn tell_known_host(&mut self, peer: &Domain, input: host::Input) {
         if let Some(host) = self.hosts.get_mut(peer) {
             host.handle(clock::steady(), input);
             self.touched_hosts.insert(peer.clone());

@@ -10,12 +10,13 @@ use billow_wire::exchange::SubmitResponse;
 use billow_wire::{AppliedDelta, Encoded, SignedDelta, SignerId, SignerInfo};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::peers::Peer;
 use crate::wavelets::Caret;
 
 /// Requests that wait for the driver.
 const REQUESTS: usize = 1_024;
 
-/// A request to another server.
+/// A request to another server, or about one.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Apply this delta of a user of ours.
@@ -70,6 +71,18 @@ pub(crate) enum Request {
         domains: Vec<Domain>,
         /// The caret.
         caret: Arc<Caret>,
+    },
+    /// How are the other domains?
+    Peers {
+        /// All of them.
+        reply: oneshot::Sender<Vec<Peer>>,
+    },
+    /// Try a domain now.
+    TryNow {
+        /// Which.
+        domain: Domain,
+        /// When it is under way.
+        reply: oneshot::Sender<()>,
     },
 }
 
@@ -204,6 +217,17 @@ impl FederationHandle {
         self.ask(|reply| Request::Signer { name, id, at, reply })
             .await
             .ok_or_else(unreachable)?
+    }
+
+    /// How the other domains are; `None`: there is no federation.
+    pub(crate) async fn peers(&self) -> Option<Vec<Peer>> {
+        self.ask(|reply| Request::Peers { reply }).await
+    }
+
+    /// Has a domain tried now, whatever was found out about it before; `None`: there is no federation.
+    pub(crate) async fn try_now(&self, domain: &Domain) -> Option<()> {
+        let domain = domain.clone();
+        self.ask(|reply| Request::TryNow { domain, reply }).await
     }
 
     /// Tells other domains the digest of the documents at a version. Forgotten if there is no room: there will be another one.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -163,7 +164,11 @@ pub(super) async fn me(State(app): State<Arc<App>>, headers: HeaderMap) -> Resul
     let domains = [app.config.domain.as_str()];
     let answer = match session_of(&app, &headers).await? {
         Some(session) => {
-            let body = json!({ "address": session.address.as_str(), "domains": domains, "registration": registration });
+            let administrator = app.config.accounts.administrators.contains(&session.address);
+            let body = json!({
+                "address": session.address.as_str(), "domains": domains, "registration": registration,
+                "administrator": administrator,
+            });
             Json(body).into_response()
         }
         None => {
@@ -212,6 +217,26 @@ pub(super) async fn end_session(
 /// The network address at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Lets only administrators pass, and what changes something only from our own page.
+pub(super) async fn administrators_only(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refused> {
+    if *request.method() != Method::GET {
+        may_act(&app, request.headers())?;
+    }
+    let session = session_of(&app, request.headers())
+        .await?
+        .ok_or_else(Refused::not_signed_in)?;
+    if !app.config.accounts.administrators.contains(&session.address) {
+        app.metrics.count("refused_requests", "not an administrator");
+        let text = "this is for administrators of this server ([accounts] administrators)";
+        return Err(Refused::new(StatusCode::FORBIDDEN, text));
+    }
+    Ok(next.run(request).await)
+}
 
 /// The session that a request shows, if it is good.
 pub(super) async fn session_of(app: &App, headers: &HeaderMap) -> Result<Option<Session>, Refused> {
@@ -292,7 +317,8 @@ fn welcome(app: &App, signed_in: &SignedIn) -> Response {
     response
 }
 
-fn no_store(mut response: Response<Body>) -> Response {
+/// Marks an answer as one that is not kept.
+pub(crate) fn no_store(mut response: Response<Body>) -> Response {
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -9,14 +9,14 @@ use crate::accounts::AccountError;
 
 /// A refused request.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     status: StatusCode,
     text: String,
     wait: Option<u64>,
 }
 
 impl Refused {
-    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Self {
         Self {
             status,
             text: text.into(),

@@ -9,6 +9,7 @@ mod accounts;
 #[path = "../../../billow/src/lab/ca.rs"]
 mod ca;
 mod client;
+mod control;
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../../billow/src/lab/dns.rs"]
 mod dns;

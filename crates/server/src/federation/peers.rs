@@ -1,0 +1,192 @@
+//! The book of peers: how each other domain is, for the operator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use billow_federation::discovery::{self, Software};
+use billow_federation::host;
+use billow_model::{Domain, Timestamp};
+use serde::Serialize;
+
+use super::driver::Driver;
+use crate::clock;
+
+/// Most domains that are remembered besides those that we deliver to.
+const MOST: usize = 10_000;
+
+/// How another domain is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// Its name.
+    pub domain: String,
+    /// Whether it is there.
+    pub state: PeerState,
+    /// Where its wave service is, if that was found.
+    pub service: Option<String>,
+    /// Whether it runs Billow; `None`: that is not known.
+    pub billow: Option<bool>,
+    /// Waves of ours in which it takes part.
+    pub waves: usize,
+    /// Those of them of which it lacks something.
+    pub waiting_waves: usize,
+    /// How many operations it lacks.
+    pub queue: u64,
+    /// When it was last heard or reached, ms since 1970.
+    pub last_good: Option<i64>,
+    /// What last went wrong.
+    pub last_error: Option<PeerError>,
+}
+
+/// Whether another domain is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PeerState {
+    /// The last contact went well.
+    Well,
+    /// It is not reached now, and was before.
+    Waiting,
+    /// It was never reached.
+    NeverReached,
+    /// Nothing was tried yet.
+    Untried,
+}
+
+/// What went wrong with another domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerError {
+    /// When, ms since 1970.
+    pub at: i64,
+    /// In words; the same as in the log and at the waves that wait.
+    pub reason: String,
+    /// When it is tried again, ms since 1970.
+    pub next_try: i64,
+}
+
+/// What is remembered.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    entries: BTreeMap<Domain, Entry>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    good: Option<Timestamp>,
+    error: Option<PeerError>,
+}
+
+impl Book {
+    fn entry(&mut self, domain: &Domain) -> Option<&mut Entry> {
+        if self.entries.len() >= MOST && !self.entries.contains_key(domain) {
+            return None;
+        }
+        Some(self.entries.entry(domain.clone()).or_default())
+    }
+
+    /// The domain was heard or reached.
+    pub(super) fn good(&mut self, domain: &Domain) {
+        if let Some(entry) = self.entry(domain) {
+            entry.good = Some(clock::now());
+        }
+    }
+
+    /// The domain was not reached, and is tried again after so many milliseconds.
+    pub(super) fn bad(&mut self, domain: &Domain, reason: &str, wait: i64) {
+        let now = clock::now();
+        if let Some(entry) = self.entry(domain) {
+            entry.error = Some(PeerError {
+                at: now.0,
+                reason: reason.to_owned(),
+                next_try: now.0.saturating_add(wait.max(0)),
+            });
+        }
+    }
+}
+
+impl Entry {
+    fn state(&self) -> PeerState {
+        match (self.good, &self.error) {
+            (None, None) => PeerState::Untried,
+            (None, Some(_)) => PeerState::NeverReached,
+            (Some(good), Some(error)) if error.at > good.0 => PeerState::Waiting,
+            (Some(_), _) => PeerState::Well,
+        }
+    }
+}
+
+impl Driver {
+    /// All other domains that we have to do with.
+    pub(super) fn peers_shown(&self) -> Vec<Peer> {
+        let known: BTreeSet<&Domain> = self
+            .hosts
+            .keys()
+            .chain(self.remotes.keys())
+            .chain(self.book.entries.keys())
+            .collect();
+        known.into_iter().map(|domain| self.peer_shown(domain)).collect()
+    }
+
+    fn peer_shown(&self, domain: &Domain) -> Peer {
+        let nothing = Entry::default();
+        let entry = self.book.entries.get(domain).unwrap_or(&nothing);
+        let service = self.discovery.service(domain);
+        let (mut waves, mut waiting_waves, mut queue) = (0, 0, 0);
+        for (_, delivery) in self.hosts.get(domain).into_iter().flat_map(host::Host::deliveries) {
+            waves += 1;
+            waiting_waves += usize::from(delivery.pending > 0);
+            queue += delivery.pending;
+        }
+        Peer {
+            domain: domain.to_string(),
+            state: entry.state(),
+            service: service.map(|service| service.jid.to_string()),
+            billow: service.map(|service| service.software != Software::Legacy),
+            waves,
+            waiting_waves,
+            queue,
+            last_good: entry.good.map(|good| good.0),
+            last_error: entry.error.clone(),
+        }
+    }
+
+    /// Tries a domain now, whatever was found out about it before.
+    pub(super) fn try_now(&mut self, domain: &Domain) {
+        let service = self
+            .discovery
+            .service(domain)
+            .map(|service| service.jid.domain().as_str().to_owned());
+        for name in service.iter().map(String::as_str).chain([domain.as_str()]) {
+            if let Ok(peer) = name.parse() {
+                self.net.retry_now(&peer);
+                self.net.connect(&self.local, &peer);
+            }
+        }
+        self.discovery
+            .handle(clock::steady(), discovery::Input::Again(domain.clone()));
+        self.tell_known_host(domain, host::Input::Reachable);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_contact_says_how_a_peer_is() {
+        let mut entry = Entry::default();
+        assert_eq!(entry.state(), PeerState::Untried);
+        let error = |at| {
+            Some(PeerError {
+                at,
+                reason: "gone".to_owned(),
+                next_try: at,
+            })
+        };
+        entry.error = error(5);
+        assert_eq!(entry.state(), PeerState::NeverReached);
+        entry.good = Some(Timestamp(7));
+        assert_eq!(entry.state(), PeerState::Well);
+        entry.error = error(9);
+        assert_eq!(entry.state(), PeerState::Waiting);
+    }
+}
