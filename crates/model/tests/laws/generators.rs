@@ -3,8 +3,6 @@
 //! An operation is made by walking the document and choosing what to do at each item. The annotations update is chosen so
 //! that it fits: that is the rule of operations.md §2, written down here a second time.
 
-use std::collections::BTreeMap;
-
 use billow_model::doc::{AnnotationBoundary, AnnotationChange, Annotations, AttributeChange, ItemRef, utf16_cmp};
 use billow_model::{Attributes, AttributesUpdate, Component, DocOp, Document};
 
@@ -78,12 +76,15 @@ pub(crate) fn chain(random: &mut Random, document: &Document, len: usize) -> Vec
     (0..len).map(step).collect()
 }
 
-type Values = BTreeMap<&'static str, Option<String>>;
+/// The values of [`KEYS`], in their order.
+type Values = [Option<&'static str>; 4];
 
 fn values(annotations: &Annotations) -> Values {
-    KEYS.iter()
-        .map(|key| (*key, annotations.value(key).map(str::to_owned)))
-        .collect()
+    KEYS.map(|key| {
+        let value = annotations.value(key)?;
+        let known = VALUES.iter().find(|known| **known == value);
+        Some(*known.expect("whoever annotates takes one of these"))
+    })
 }
 
 /// An operation on a document.
@@ -92,13 +93,16 @@ pub(crate) fn op(random: &mut Random, document: &Document) -> DocOp {
         .items()
         .map(|(item, annotations)| (item, values(annotations)))
         .collect();
-    let none = values(&Annotations::default());
+    let none = Values::default();
+    let mut order = [0, 1, 2, 3];
+    order.sort_by(|a, b| utf16_cmp(KEYS[*a], KEYS[*b]));
     let mut walk = Walk {
         random,
         out: Vec::new(),
-        open: BTreeMap::new(),
-        wish: BTreeMap::new(),
-        output: none.clone(),
+        order,
+        open: Open::default(),
+        wish: [None; 4],
+        output: none,
     };
     let mut at: usize = 0;
     loop {
@@ -118,7 +122,7 @@ pub(crate) fn op(random: &mut Random, document: &Document) -> DocOp {
             at += walk.keep(&items[at..]);
         }
     }
-    walk.set(BTreeMap::new());
+    walk.set(Open::default());
     DocOp::new(walk.out).unwrap_or_else(|error| panic!("the generator is wrong: {error}"))
 }
 
@@ -138,14 +142,17 @@ fn subtree(items: &[(ItemRef<'_>, Values)]) -> usize {
     items.len()
 }
 
-type Open = BTreeMap<&'static str, (Option<String>, Option<String>)>;
+/// For each key, the change that is open: from what, to what.
+type Open = [Option<(Option<&'static str>, Option<&'static str>)>; 4];
 
 struct Walk<'a> {
     random: &'a mut Random,
     out: Vec<Component>,
+    /// The keys as a boundary has them.
+    order: [usize; 4],
     open: Open,
-    /// What kept and inserted items should be annotated with.
-    wish: Values,
+    /// What kept and inserted items should be annotated with, where something is wished.
+    wish: [Option<Option<&'static str>>; 4],
     /// The annotations of the output on the left, deletions aside.
     output: Values,
 }
@@ -153,10 +160,10 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn wish_anew(&mut self) {
         if self.random.one_in(4) {
-            let key = self.random.pick(&KEYS);
-            if self.wish.remove(key).is_none() {
-                let value = (!self.random.one_in(3)).then(|| self.random.pick(&VALUES).to_owned());
-                self.wish.insert(key, value);
+            let key = self.random.below(KEYS.len());
+            if self.wish[key].take().is_none() {
+                let value = (!self.random.one_in(3)).then(|| self.random.pick(&VALUES));
+                self.wish[key] = Some(value);
             }
         }
     }
@@ -164,15 +171,12 @@ impl Walk<'_> {
     /// Opens exactly these changes.
     fn set(&mut self, wanted: Open) {
         let mut boundary = AnnotationBoundary::default();
-        let mut keys = KEYS;
-        keys.sort_by(|a, b| utf16_cmp(a, b));
-        for key in keys {
-            match (self.open.get(key), wanted.get(key)) {
-                (Some(_), None) => boundary.ends.push(key.into()),
-                (open, Some(values)) if open != Some(values) || self.random.one_in(20) => {
-                    let (old, new) = values.clone();
+        for key in self.order {
+            match (self.open[key], wanted[key]) {
+                (Some(_), None) => boundary.ends.push(KEYS[key].into()),
+                (open, Some((old, new))) if open != Some((old, new)) || self.random.one_in(20) => {
                     boundary.changes.push(AnnotationChange {
-                        key: key.into(),
+                        key: KEYS[key].into(),
                         old: old.map(Into::into),
                         new: new.map(Into::into),
                     });
@@ -188,14 +192,15 @@ impl Walk<'_> {
 
     /// The wish, where the values are these; the output has them then.
     fn set_wish(&mut self, values: &Values) {
-        let wanted = self
-            .wish
-            .iter()
-            .map(|(key, new)| (*key, (values[key].clone(), new.clone())))
-            .collect();
+        let mut wanted = Open::default();
+        self.output = *values;
+        for key in 0..KEYS.len() {
+            if let Some(new) = self.wish[key] {
+                wanted[key] = Some((values[key], new));
+                self.output[key] = new;
+            }
+        }
         self.set(wanted);
-        self.output = values.clone();
-        self.output.extend(self.wish.clone());
     }
 
     fn keep(&mut self, items: &[(ItemRef<'_>, Values)]) -> usize {
@@ -256,10 +261,10 @@ impl Walk<'_> {
     }
 
     fn delete(&mut self, item: ItemRef<'_>, values: &Values) {
-        let mut wanted = Open::new();
-        for key in KEYS {
+        let mut wanted = Open::default();
+        for key in 0..KEYS.len() {
             if values[key] != self.output[key] || self.random.one_in(6) {
-                wanted.insert(key, (values[key].clone(), self.output[key].clone()));
+                wanted[key] = Some((values[key], self.output[key]));
             }
         }
         self.set(wanted);
@@ -276,7 +281,7 @@ impl Walk<'_> {
 
 #[test]
 fn the_generators_reach_everything() {
-    let mut met: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut met: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     for seed in 0..300 {
         let (document, one, _) = pair(seed);
         let mut depth = 0;
