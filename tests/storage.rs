@@ -572,10 +572,20 @@ fn operate(config: &Path, args: &[&str]) -> Output {
         .expect("the command runs")
 }
 
-#[test]
-fn b_209_a_host_restored_behind_its_peers_is_read_only_until_their_tail_is_adopted() {
-    let _alone = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut lab = Lab::start();
+/// A wave of both servers, of which its host has made a backup.
+struct Lunch {
+    lab: Lab,
+    wave: String,
+    blip: String,
+    /// Where its host has its configuration and its data.
+    config: PathBuf,
+    data: PathBuf,
+    folder: TempDir,
+    backup: PathBuf,
+}
+
+fn lunch_with_a_backup() -> Lunch {
+    let lab = Lab::start();
     let created = lab.run("alice", &["wave", "new", "Lunch", "--with", "bob@acme.lab"]);
     let (wave, blip) = (
         lab::text(&created["wave"]).to_owned(),
@@ -587,6 +597,29 @@ fn b_209_a_host_restored_behind_its_peers_is_read_only_until_their_tail_is_adopt
     let backup = folder.path().join("backup");
     let made = operate(&config, &["backup", text(&backup)]);
     assert!(made.status.success(), "{}", said(&made));
+    Lunch {
+        lab,
+        wave,
+        blip,
+        config,
+        data,
+        folder,
+        backup,
+    }
+}
+
+#[test]
+fn b_209_a_host_restored_behind_its_peers_is_read_only_until_their_tail_is_adopted() {
+    let _alone = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    let Lunch {
+        mut lab,
+        wave,
+        blip,
+        config,
+        data,
+        folder,
+        backup,
+    } = lunch_with_a_backup();
     let then = lab.conversation("alice", &wave);
 
     // An hour goes on, and acme.lab has all of it.
@@ -677,17 +710,15 @@ fn b_209_a_host_restored_behind_its_peers_is_read_only_until_their_tail_is_adopt
 #[test]
 fn an_old_copy_put_back_by_hand_is_told_to_the_operator_when_a_peer_names_a_newer_version() {
     let _alone = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut lab = Lab::start();
-    let created = lab.run("alice", &["wave", "new", "Lunch", "--with", "bob@acme.lab"]);
-    let (wave, blip) = (
-        lab::text(&created["wave"]).to_owned(),
-        lab::text(&created["blip"]).to_owned(),
-    );
-    lab.wait_for_equal("bob", &wave, &lab.conversation("alice", &wave), PATIENCE);
-    let (config, data) = places(&lab, INITECH);
-    let folder = tempfile::tempdir().expect("a folder");
-    let backup = folder.path().join("backup");
-    assert!(operate(&config, &["backup", text(&backup)]).status.success());
+    let Lunch {
+        mut lab,
+        wave,
+        blip,
+        config,
+        data,
+        folder,
+        backup,
+    } = lunch_with_a_backup();
     lab.run("alice", &["wave", "write", &wave, "--blip", &blip, " on Friday"]);
     lab.wait_for_equal("bob", &wave, &lab.conversation("alice", &wave), PATIENCE);
     lab.kill(INITECH);

@@ -15,8 +15,8 @@ use billow_model::{
 use serde_json::Value;
 
 use crate::codec::{string, wavelet_ops};
-use crate::documents::xml;
 use crate::files::{Report, equal};
+use crate::xml::xml;
 
 type Built = Result<Vec<WaveletOp>, String>;
 

@@ -2,13 +2,14 @@
 
 use billow_model::doc::compose::compose;
 use billow_model::doc::invert::invert;
+use billow_model::doc::normalize;
 use billow_model::doc::transform::transform;
-use billow_model::doc::{normalize, utf16_cmp};
-use billow_model::{Component, DocOp, Document};
+use billow_model::{DocOp, Document};
 use serde_json::Value;
 
 use crate::codec::{document, op, string};
 use crate::files::{Report, equal};
+use crate::xml::xml;
 
 fn applied(document: &Document, ops: &[&DocOp]) -> Result<Document, String> {
     let mut document = document.clone();
@@ -177,59 +178,4 @@ pub(crate) fn attribution(report: &mut Report) {
             &case["worthy"].as_bool().expect("a verdict"),
         )
     });
-}
-
-/// The reference's XML form of a document.
-pub(crate) fn xml(document: &Document) -> String {
-    let mut out = String::new();
-    let components = document.to_op();
-    let mut components = components.components().iter().peekable();
-    let mut open = Vec::new();
-    while let Some(component) = components.next() {
-        match component {
-            Component::Characters(text) => out.push_str(&escaped(text)),
-            Component::ElementStart { kind, attributes } => {
-                out.push_str(&format!("<{kind}"));
-                attributes
-                    .iter()
-                    .for_each(|(name, value)| out.push_str(&format!(" {name}=\"{}\"", value.replace('"', "&quot;"))));
-                if components.next_if(|next| **next == Component::ElementEnd).is_some() {
-                    out.push_str("/>");
-                } else {
-                    out.push('>');
-                    open.push(kind);
-                }
-            }
-            Component::AnnotationBoundary(boundary) => {
-                let mut words: Vec<(&str, String)> = boundary.ends.iter().map(|key| (&**key, quoted(key))).collect();
-                words.extend(boundary.changes.iter().map(|change| {
-                    (
-                        &*change.key,
-                        format!(
-                            "{}={}",
-                            quoted(&change.key),
-                            quoted(change.new.as_deref().expect("a value"))
-                        ),
-                    )
-                }));
-                words.sort_by(|a, b| utf16_cmp(a.0, b.0));
-                let words: Vec<String> = words.into_iter().map(|(_, word)| word).collect();
-                out.push_str(&format!("<?a {}?>", words.join(" ")));
-            }
-            _ => out.push_str(&format!("</{}>", open.pop().expect("an open element"))),
-        }
-    }
-    out
-}
-
-/// A key or value of an annotation, in which `?` would end the processing instruction.
-fn quoted(text: &str) -> String {
-    format!(
-        "\"{}\"",
-        escaped(&text.replace('\\', "\\\\").replace('"', "\\\"").replace('?', "\\q"))
-    )
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

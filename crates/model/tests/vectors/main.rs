@@ -8,6 +8,7 @@ mod files;
 mod names;
 mod schemas;
 mod wavelets;
+mod xml;
 
 use files::Report;
 

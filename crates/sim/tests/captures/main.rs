@@ -7,10 +7,12 @@ mod differences;
 mod recording;
 mod replay;
 mod said;
+#[path = "../../../model/tests/vectors/xml.rs"]
+mod xml;
 
 use std::collections::BTreeMap;
 
-use billow_model::{Component, Document, Domain, Version, Wavelet, WaveletName};
+use billow_model::{Domain, Version, Wavelet, WaveletName};
 use billow_sim::Node;
 use billow_wavelet::StoredRecord;
 use billow_wire::{AppliedDelta, Encoded};
@@ -18,6 +20,7 @@ use billow_wire::{AppliedDelta, Encoded};
 use differences::{Role, reason};
 use recording::{Dump, Recording};
 use replay::Replay;
+use xml::xml;
 
 /// The recordings that are replayed, with the servers in whose place ours is put.
 const REPLAYED: [(&str, &[&str]); 20] = [
@@ -222,53 +225,4 @@ fn at_version(records: &[StoredRecord], name: &WaveletName, version: u64) -> Opt
         wavelet.apply(&stored.record.delta).unwrap();
     }
     (wavelet.version() == Version::new(version)).then_some(wavelet)
-}
-
-/// The reference's XML form of a document.
-fn xml(document: &Document) -> String {
-    let mut out = String::new();
-    let op = document.to_op();
-    let mut components = op.components().iter().peekable();
-    let mut open = Vec::new();
-    while let Some(component) = components.next() {
-        match component {
-            Component::Characters(text) => out.push_str(&escaped(text)),
-            Component::ElementStart { kind, attributes } => {
-                out.push_str(&format!("<{kind}"));
-                attributes
-                    .iter()
-                    .for_each(|(name, value)| out.push_str(&format!(" {name}=\"{}\"", value.replace('"', "&quot;"))));
-                if components.next_if(|next| **next == Component::ElementEnd).is_some() {
-                    out.push_str("/>");
-                } else {
-                    out.push('>');
-                    open.push(kind);
-                }
-            }
-            Component::AnnotationBoundary(boundary) => {
-                let mut words: Vec<(&str, String)> = boundary.ends.iter().map(|key| (&**key, quoted(key))).collect();
-                words.extend(boundary.changes.iter().map(|change| {
-                    let value = change.new.as_deref().expect("a value");
-                    (&*change.key, format!("{}={}", quoted(&change.key), quoted(value)))
-                }));
-                words.sort();
-                let words: Vec<String> = words.into_iter().map(|(_, word)| word).collect();
-                out.push_str(&format!("<?a {}?>", words.join(" ")));
-            }
-            _ => out.push_str(&format!("</{}>", open.pop().expect("an open element"))),
-        }
-    }
-    out
-}
-
-/// A key or value of an annotation, in which `?` would end the processing instruction.
-fn quoted(text: &str) -> String {
-    format!(
-        "\"{}\"",
-        escaped(&text.replace('\\', "\\\\").replace('"', "\\\"").replace('?', "\\q"))
-    )
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

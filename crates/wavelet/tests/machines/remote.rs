@@ -987,8 +987,8 @@ fn a_full_disk_refuses_and_forgets() {
     );
 }
 
-#[test]
-fn the_next_page_of_a_history_is_asked_for_before_the_last_is_worked_through() {
+/// A replica that has the first delta and was told how far the history goes, all deltas, and their end.
+fn behind_by_thirty() -> (Remote, Vec<Encoded<AppliedDelta>>, billow_model::HashedVersion) {
     let host = host(30);
     let all = deltas(&host);
     let head = host.machine.sealed().clone();
@@ -1000,6 +1000,12 @@ fn the_next_page_of_a_history_is_asked_for_before_the_last_is_worked_through() {
     let mut remote = Remote::new();
     remote.update(all[..1].to_vec());
     assert_eq!(remote.say(vec![], Some(commit)), ["history 1: 2..32", "receipt 2"]);
+    (remote, all, head)
+}
+
+#[test]
+fn the_next_page_of_a_history_is_asked_for_before_the_last_is_worked_through() {
+    let (mut remote, all, head) = behind_by_thirty();
     let page = |request, from: usize, to: usize| RemoteInput::History {
         request,
         outcome: Ok(all[from..to].to_vec()),
@@ -1019,18 +1025,9 @@ fn the_next_page_of_a_history_is_asked_for_before_the_last_is_worked_through() {
 
 #[test]
 fn what_came_after_a_forged_delta_of_a_history_is_asked_for_again_with_it() {
-    let host = host(30);
-    let mut all = deltas(&host);
-    let head = host.machine.sealed().clone();
-    let commit = CommitNotice {
-        version: head.version,
-        hash: Some(head.hash.clone()),
-        digest: None,
-    };
-    let mut remote = Remote::new();
-    remote.update(all[..1].to_vec());
-    remote.say(vec![], Some(commit));
-    let good = std::mem::replace(&mut all[5], forged(&deltas(&host)[5]));
+    let (mut remote, mut all, _) = behind_by_thirty();
+    let false_one = forged(&all[5]);
+    let good = std::mem::replace(&mut all[5], false_one);
     let page = |request, deltas: &[Encoded<AppliedDelta>]| RemoteInput::History {
         request,
         outcome: Ok(deltas.to_vec()),
