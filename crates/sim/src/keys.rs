@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use billow_model::Domain;
 use billow_signing::{Signer, TrustRoots};
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
 
 /// The domains; the last one is where the hostile server lives.
 pub const DOMAINS: [&str; 7] = [
@@ -55,6 +57,17 @@ pub fn signer(index: usize) -> Signer {
         PEM.iter().enumerate().map(signer).collect()
     });
     signers[index].clone()
+}
+
+/// A signature by the hostile server's key of whatever it likes. Its [`signer`], like any of ours, signs for its own
+/// users only.
+#[must_use]
+pub fn sign_with_the_hostile_key(bytes: &[u8]) -> Vec<u8> {
+    static KEY: OnceLock<PKey<Private>> = OnceLock::new();
+    let key = KEY.get_or_init(|| PKey::private_key_from_pem(PEM[EVIL].0.as_bytes()).expect("the keys are in order"));
+    let signer = openssl::sign::Signer::new(MessageDigest::sha1(), key);
+    let signed = signer.and_then(|mut signer| signer.sign_oneshot_to_vec(bytes));
+    signed.expect("a key in memory signs")
 }
 
 /// Whom all of them believe.

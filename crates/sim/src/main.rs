@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let threads = value("--threads").unwrap_or(cores);
     #[cfg(feature = "planted")]
     if arguments.iter().any(|argument| argument == "--planted") {
-        return search_for_planted(value("--seeds").unwrap_or(2_000), threads);
+        return search_for_planted(value("--seeds").unwrap_or(400), threads);
     }
     let sum = run_all(first, seeds, threads);
     sum.print(seeds);

@@ -85,6 +85,8 @@ enum Happening {
     Expire { from: usize, to: usize },
     /// A stream that does not get through is given up.
     Silence { from: usize, to: usize, stream: u64 },
+    /// A stream breaks that carries what is to be lost.
+    Break { from: usize, to: usize, stream: u64 },
     /// A stanza comes back from a server's own net.
     Bounce {
         server: usize,
@@ -281,6 +283,7 @@ impl World {
             Happening::Redial { from, to, attempt } => self.redial(from, to, attempt),
             Happening::Expire { from, to } => self.expire(from, to),
             Happening::Silence { from, to, stream } => self.silence(from, to, stream),
+            Happening::Break { from, to, stream } => self.break_off(from, to, stream),
             Happening::Bounce {
                 server,
                 life,
@@ -682,6 +685,7 @@ fn kind_of(happening: &Happening) -> (u8, usize) {
         Happening::Look => (16, 0),
         Happening::Heal => (18, 0),
         Happening::Reboot { server, .. } => (17, *server),
+        Happening::Break { from, to, .. } => (19, from * 8 + to),
     }
 }
 

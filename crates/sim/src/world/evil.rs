@@ -334,7 +334,7 @@ impl World {
         if self.healed_at.is_some() {
             return;
         }
-        let pause = self.dice.between(200, 8_000);
+        let pause = self.dice.between(200, 3_000);
         self.after(pause, Happening::Move);
         let Some(from) = self.evil.as_ref().map(|evil| evil.server) else {
             return;
@@ -394,7 +394,9 @@ impl World {
                 Some(vec![receipt.to_element()])
             }
             "spoofed_from" | "disco_theft" | "garbage" => {
-                let name = self.dice.pick(&waves).cloned()?;
+                // What is about another's wavelet; of its own a server believes nobody anything.
+                let others: Vec<_> = waves.into_iter().filter(|name| !of_theirs.contains(name)).collect();
+                let name = self.dice.pick(&others).cloned()?;
                 let head = self
                     .oracle
                     .head(&name)
@@ -485,10 +487,16 @@ impl World {
 
     /// A delta by a user of the hostile server, applied there.
     fn forged(&mut self, at: &HashedVersion) -> Option<Bytes> {
+        let author = self.mallory();
+        let op = if at.version == Version::ZERO {
+            WaveletOp::AddParticipant(author.clone())
+        } else {
+            WaveletOp::NoOp
+        };
         let delta = Delta {
             target: at.clone(),
-            author: self.mallory(),
-            ops: vec![WaveletOp::NoOp],
+            author,
+            ops: vec![op],
             address_path: Vec::new(),
         };
         let applied = AppliedDelta {
@@ -551,17 +559,15 @@ impl World {
             .expect("it is a delta of its own user")
     }
 
-    /// Somebody else's delta with a signature of the hostile server's, in its own name or in another's.
+    /// Somebody else's delta with a signature of the hostile server's key, in its own name or in another's. Half of the
+    /// signatures in another's name are over other bytes.
     fn sign_falsely(&mut self, delta: Encoded<Delta>, signer: Option<billow_wire::SignerId>) -> Encoded<SignedDelta> {
-        let own = keys::signer(keys::EVIL);
-        let decoy = Encoded::new(Delta {
-            author: self.mallory(),
-            ..delta.value().clone()
-        });
-        let bytes = own.sign(decoy).expect("it is a delta of its own user").signatures[0]
-            .bytes
-            .clone();
-        let signer = signer.unwrap_or_else(|| own.id().clone());
+        let mut signed = delta.bytes().to_vec();
+        if signer.is_some() && self.dice.percent(50) {
+            signed.push(0);
+        }
+        let signer = signer.unwrap_or_else(|| keys::signer(keys::EVIL).id().clone());
+        let bytes = keys::sign_with_the_hostile_key(&signed).into();
         Encoded::new(SignedDelta {
             delta,
             signatures: vec![Signature { bytes, signer }],

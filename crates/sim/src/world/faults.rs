@@ -5,7 +5,7 @@ use crate::Event;
 use crate::dice::Dice;
 
 /// All kinds of faults.
-pub(super) const KINDS: [&str; 19] = [
+pub(super) const KINDS: [&str; 21] = [
     "crashes",
     "crash_within",
     "lost_writes",
@@ -19,6 +19,8 @@ pub(super) const KINDS: [&str; 19] = [
     "late_stanza",
     "half_open",
     "expired",
+    "loses_answers",
+    "lost_answer",
     "clock_steps",
     "clock_hours",
     "clock_years",
@@ -28,13 +30,14 @@ pub(super) const KINDS: [&str; 19] = [
 ];
 
 /// Those that are begun by a decision; the others follow from them.
-const BEGUN: [&str; 12] = [
+const BEGUN: [&str; 13] = [
     "crashes",
     "partitions",
     "one_way",
     "clogs",
     "slow_links",
     "resets",
+    "loses_answers",
     "clock_steps",
     "clock_hours",
     "clock_years",
@@ -124,6 +127,7 @@ impl World {
                     self.reset(from, to, late);
                 }
             }
+            "loses_answers" => self.network.lose_answers(server, other, self.now + length),
             "clock_steps" => self.servers[server].skew += self.dice.between(-5_000, 5_000),
             "clock_hours" => self.servers[server].skew += if short { 3_600_000 } else { -3_600_000 },
             "clock_years" => self.servers[server].skew = if short { 365 * 86_400_000 } else { -365 * 86_400_000 },

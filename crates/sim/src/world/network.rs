@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use billow_model::Timestamp;
-use billow_xmpp::{Element, Jid};
+use billow_xmpp::{Element, Jid, ns};
 
 use super::{Happening, START, World};
 use crate::Event;
@@ -40,6 +40,9 @@ struct Stream {
     latency: (i64, i64),
     blocked_until: i64,
     slow_until: i64,
+    /// Until when the stream breaks as soon as it carries an answer to a question of discovery: who asked hears nothing,
+    /// neither the answer nor that there is none.
+    loses_answers_until: i64,
 }
 
 impl Network {
@@ -58,6 +61,7 @@ impl Network {
         for stream in self.streams.iter_mut().flatten() {
             stream.blocked_until = 0;
             stream.slow_until = 0;
+            stream.loses_answers_until = 0;
         }
     }
 
@@ -68,6 +72,10 @@ impl Network {
 
     pub(super) fn slow(&mut self, from: usize, to: usize, until: i64) {
         self.streams[from][to].slow_until = until;
+    }
+
+    pub(super) fn lose_answers(&mut self, from: usize, to: usize, until: i64) {
+        self.streams[from][to].loses_answers_until = until;
     }
 
     pub(super) fn open_streams(&self) -> Vec<(usize, usize)> {
@@ -134,11 +142,22 @@ impl World {
         if stream.slow_until > self.now {
             latency += self.dice.between(1_000, 10_000);
         }
+        let lost = stream.loses_answers_until > self.now && is_answer_of_discovery(&stanza);
         let before = stream.flight.back().map_or(0, |(at, _)| *at);
         let at = before.max(self.now + latency);
         stream.flight.push_back((at, stanza));
         let (stream, delay) = (stream.up.unwrap_or(0), at - self.now);
         self.after(delay, Happening::Deliver { from, to, stream });
+        if lost {
+            self.after(0, Happening::Break { from, to, stream });
+        }
+    }
+
+    pub(super) fn break_off(&mut self, from: usize, to: usize, number: u64) {
+        if self.network.streams[from][to].up == Some(number) {
+            self.count("lost_answer");
+            self.reset(from, to, false);
+        }
     }
 
     pub(super) fn deliver(&mut self, from: usize, to: usize, number: u64) {
@@ -331,6 +350,7 @@ impl World {
                 latency: stream.latency,
                 blocked_until: stream.blocked_until,
                 slow_until: stream.slow_until,
+                loses_answers_until: stream.loses_answers_until,
                 ..Stream::default()
             };
             if other != server && self.dice.percent(60) {
@@ -342,6 +362,11 @@ impl World {
     pub(super) fn jid(&self, server: usize) -> Jid {
         self.xmpp(server).to_jid()
     }
+}
+
+fn is_answer_of_discovery(stanza: &Element) -> bool {
+    let is_disco = |payload: &Element| [ns::DISCO_INFO, ns::DISCO_ITEMS].contains(&payload.ns().as_str());
+    stanza.attr("type") == Some("result") && stanza.children().any(is_disco)
 }
 
 fn brief(stanza: &Element) -> String {
