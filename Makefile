@@ -53,8 +53,8 @@ sim:             ## SEEDS worlds of servers, faults and a hostile server, from S
 	$(CARGO) run --release --locked -p billow-sim -- --seeds $(SEEDS) --seed $(SEED)
 
 .PHONY: planted
-planted:         ## bugs on purpose, one after the other: the simulator must find each
-	$(CARGO) run --release --locked -p billow-sim --features planted -- --planted
+planted:         ## bugs on purpose, one after the other: the simulator or a named test must find each
+	@tools/planted
 
 .PHONY: picture
 picture:         ## the README's picture, out of the browsers' test

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use billow_xmpp::{Domain, srv};
+use billow_xmpp::{Domain, planted, srv};
 use futures_util::future::join_all;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
@@ -312,7 +312,8 @@ impl AddressPolicy {
             return address.port() != 0;
         }
         let is_near = self.allowed.iter().any(|network| network.contains(address.ip()));
-        (is_near || is_global(address.ip())) && (is_sane_port(address.port()))
+        let is_far = is_global(address.ip()) || planted::is("addresses inside our own network are dialled");
+        (is_near || is_far) && is_sane_port(address.port())
     }
 }
 
@@ -369,6 +370,7 @@ fn merge(plain: Services, direct: Services) -> Result<Option<Records>, (FindErro
         }
         (Ok(found), Err(_)) | (Err(_), Ok(found)) => found,
         (Err((FindError::NotFound, _)), Err((FindError::NotFound, _))) => return Ok(None),
+        (Err(_), Err(_)) if planted::is("a name server that fails has no records") => return Ok(None),
         (Err((error, a)), Err((other, b))) => {
             let error = if error.is_of_dns() || other == FindError::NotFound {
                 error

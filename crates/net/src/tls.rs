@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use billow_xmpp::Domain;
 use billow_xmpp::s2s::PeerCertificate;
+use billow_xmpp::{Domain, planted};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -226,18 +226,25 @@ impl Trust {
         }
         let roots = match self.pins.get(domain) {
             Some(pinned) if pinned.leaves.contains(&Fingerprint(Sha256::digest(leaf).into())) => return Ok(()),
-            Some(pinned) => &pinned.roots,
-            None => &self.roots,
+            Some(pinned) if !planted::is("a pin is forgotten") => &pinned.roots,
+            _ => &self.roots,
         };
         let text = |error: webpki::Error| in_words(&error);
         let leaf = EndEntityCert::try_from(leaf).map_err(text)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         let usage = KeyUsage::server_auth();
         let now = UnixTime::now();
-        leaf.verify_for_usage(algorithms, &roots.roots, intermediates, now, usage, None, None)
-            .map_err(text)?;
+        let issued = leaf.verify_for_usage(algorithms, &roots.roots, intermediates, now, usage, None, None);
+        if !planted::is("anybody may issue a certificate") {
+            issued.map_err(text)?;
+        }
         let name = ServerName::try_from(domain.to_ascii()).map_err(|error| error.to_string())?;
-        leaf.verify_is_valid_for_subject_name(&name).map_err(text)
+        let named = leaf.verify_is_valid_for_subject_name(&name).map_err(text);
+        named.or_else(|reason| {
+            planted::is("a certificate's name is not compared")
+                .then_some(())
+                .ok_or(reason)
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use billow_model::{Domain, Timestamp};
+use billow_model::{Domain, Timestamp, planted};
 use billow_wire::SignerInfo;
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::error::ErrorStack;
@@ -170,7 +170,7 @@ impl Chain {
             });
         };
         // The id does not cover the domain, so without this anybody could rename a chain for all who ask us for it.
-        if !domains.contains(&info.domain) {
+        if !domains.contains(&info.domain) && !planted::is("a chain is whose it is said to be") {
             return Err(ChainError::OtherDomain {
                 given: info.domain.clone(),
                 domains: listed(&domains),

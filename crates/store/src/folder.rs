@@ -5,6 +5,7 @@ use std::io::{Read, Seek};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use billow_model::planted;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -55,6 +56,7 @@ impl Folder {
             .map_err(failed(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
+            Err(TryLockError::WouldBlock) if planted::is("a folder has any number of owners") => {}
             Err(TryLockError::WouldBlock) => {
                 // An owner that has not written its number yet is unknown, not an error.
                 let owner = read_lock(&lock).unwrap_or_default();
@@ -103,7 +105,8 @@ impl Folder {
         if there && !logged {
             self.check_length()?;
         }
-        if there && !logged && opened::is_open(&database).map_err(|error| open_error(&database, error))? {
+        let was_open = there && !logged && opened::is_open(&database).map_err(|error| open_error(&database, error))?;
+        if was_open && !planted::is("a database without its log is taken for the whole") {
             return Err(OpenError::MissingLog { path: log });
         }
         check_owner(&database)?;
@@ -277,7 +280,12 @@ fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     // The log is copied and emptied by the writer, when it knows that all is well, and not by whoever closes last.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "cell_size_check", true)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    let synchronous = if planted::is("a commit is not synced") {
+        "OFF"
+    } else {
+        "FULL"
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     // No files in other places, which may be full when this one is not.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use billow_model::{Domain, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, WaveId, WaveletName};
+use billow_model::{
+    Domain, HashedVersion, HistoryHash, ParticipantId, Timestamp, Version, WaveId, WaveletName, planted,
+};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest as _, Sha256};
@@ -441,7 +443,7 @@ fn append(connection: &Connection, write: &WaveletWrite) -> Result<(), StoreErro
 }
 
 fn check_follows(name: &WaveletName, what: &str, head: Version, next: Version) -> Result<(), StoreError> {
-    if head == next {
+    if head == next || planted::is("a delta need not follow the one before") {
         Ok(())
     } else {
         Err(StoreError::Conflict(format!(
@@ -683,7 +685,8 @@ impl Chain {
     /// Goes on over a seal, if it continues the history.
     pub(crate) fn follow(&mut self, seal: &StoredSeal) -> Result<(), StoreError> {
         let operations = seal.resulting.version.number().saturating_sub(seal.applied_at.number());
-        if seal.applied_at != self.0.version || self.0.next(&seal.applied, operations) != seal.resulting {
+        let follows = seal.applied_at == self.0.version && self.0.next(&seal.applied, operations) == seal.resulting;
+        if !follows && !planted::is("the hashes of a stored history are not followed") {
             return Err(StoreError::Damaged(format!(
                 "the applied delta at {} does not continue the hashed history, which ends at {}",
                 seal.applied_at, self.0
@@ -705,7 +708,7 @@ pub(crate) fn delta_at(row: &Row<'_>) -> Result<StoredDelta, StoreError> {
         let at = row.get::<_, i64>(0).unwrap_or_default();
         StoreError::Damaged(format!("{what} at version {at} is not as it was written"))
     };
-    if !row.get::<_, bool>(13)? {
+    if !row.get::<_, bool>(13)? && !planted::is("a row's sum is not compared") {
         return Err(damaged("the delta"));
     }
     let author: String = row.get(2)?;

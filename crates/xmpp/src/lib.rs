@@ -14,6 +14,8 @@ pub mod element;
 pub mod ns;
 pub mod parser;
 pub mod ping;
+#[path = "../../model/src/planted.rs"]
+pub mod planted;
 pub mod receipts;
 pub mod s2s;
 pub mod srv;

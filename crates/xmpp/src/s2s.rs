@@ -42,7 +42,7 @@ use sha1::{Digest, Sha1};
 use crate::element::{EncodeError, encode, write_attr};
 use crate::parser::{Parser, StreamEvent};
 use crate::stream::{FOOTER, Limits, StreamCondition, StreamError, write_element};
-use crate::{Domain, ns};
+use crate::{Domain, ns, planted};
 
 pub use incoming::{Incoming, Verdict};
 pub use outgoing::{Outgoing, Question};
@@ -205,7 +205,7 @@ impl<E: End> Machine for E {
             match self.phase() {
                 Phase::Talking => {}
                 // What is pipelined before the handshake would be taken for something said inside TLS.
-                Phase::Handshake if !bytes.is_empty() => {
+                Phase::Handshake if !bytes.is_empty() && !planted::is("what is said before TLS is passed over") => {
                     self.talk().outputs.queue.clear();
                     return self.end(Over::Fault(fault(
                         StreamCondition::PolicyViolation,

@@ -11,6 +11,7 @@ mod rest;
 use crate::doc::compose::{ComposeError, compose};
 use crate::doc::normalize::Normalizer;
 use crate::doc::op::{Component, DocOp, IllFormed};
+use crate::planted;
 
 /// Why two operations are not concurrent operations on one document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +25,9 @@ const LENGTHS: TransformError = TransformError("both start with as many items");
 /// As in the reference, a client operation that is shorter than the server's is mostly not noticed, and the result is then
 /// without meaning; it does not apply.
 pub fn transform(client: &DocOp, server: &DocOp) -> Result<(DocOp, DocOp), TransformError> {
+    if planted::is("ties go to the server") {
+        return transform_by_parts(server, client).map(|(server, client)| (client, server));
+    }
     if let Some(pair) = plain::transform(client, server) {
         return Ok(pair);
     }
@@ -37,7 +41,11 @@ fn transform_by_parts(client: &DocOp, server: &DocOp) -> Result<(DocOp, DocOp), 
         insertions::against_insertions(&client_insertions, &server_insertions)?;
     let (client_insertions, server_rest) = insertions::against_rest(&client_insertions, &server_rest)?;
     let (server_insertions, client_rest) = insertions::against_rest(&server_insertions, &client_rest)?;
-    let (client_rest, server_rest) = rest::against_rest(&client_rest, &server_rest)?;
+    let (client_rest, server_rest) = if planted::is("what two operations both change is not weighed") {
+        (client_rest, server_rest)
+    } else {
+        rest::against_rest(&client_rest, &server_rest)?
+    };
     Ok((
         compose(&client_insertions, &client_rest)?,
         compose(&server_insertions, &server_rest)?,

@@ -16,7 +16,7 @@ use crate::dialback::Dialback;
 use crate::element::element;
 use crate::parser::StreamEvent;
 use crate::stream::{Limits, StreamCondition, StreamError, StreamHeader, write_header};
-use crate::{Domain, ns};
+use crate::{Domain, ns, planted};
 
 /// How often a peer may fail to authenticate on one stream.
 const ATTEMPTS: u32 = 3;
@@ -318,14 +318,13 @@ impl Incoming {
         let Some(wanted) = wanted.filter(|domain| !self.locals.contains(domain)) else {
             return self.sasl_failure("invalid-authzid");
         };
-        match self.certificate.as_ref().map(|certificate| certificate.check(&wanted)) {
-            Some(Ok(())) => {
-                self.talk.outputs.element(&element("success", ns::SASL).done());
-                self.peer = Some(wanted);
-                self.restart(State::Header);
-            }
-            _ => self.sasl_failure("not-authorized"),
+        let checked = self.certificate.as_ref().map(|certificate| certificate.check(&wanted));
+        if checked != Some(Ok(())) && !planted::is("a certificate proves any domain") {
+            return self.sasl_failure("not-authorized");
         }
+        self.talk.outputs.element(&element("success", ns::SASL).done());
+        self.peer = Some(wanted);
+        self.restart(State::Header);
     }
 
     fn sasl_failure(&mut self, condition: &'static str) {
@@ -479,7 +478,8 @@ impl Incoming {
         };
         let (peer, local) = (domain("from")?, domain("to")?);
         let pair = (peer, local);
-        if Some(&pair.0) != self.peer.as_ref() && !self.proved.contains(&pair) {
+        let is_known = Some(&pair.0) == self.peer.as_ref() || self.proved.contains(&pair);
+        if !is_known && !planted::is("a stanza may say that it is from anybody") {
             return Err(fault(StreamCondition::InvalidFrom, "from is not who authenticated"));
         }
         let (peer, local) = pair;
@@ -521,7 +521,10 @@ impl End for Incoming {
         }
     }
 
-    fn event(&mut self, _now: Instant, event: StreamEvent) {
+    fn event(&mut self, now: Instant, event: StreamEvent) {
+        if planted::is("whoever talks wins time") {
+            self.started = now;
+        }
         match event {
             StreamEvent::Header(header) => {
                 if let Err(error) = self.header(&header) {
