@@ -300,7 +300,7 @@ async fn b_203_on_a_full_disk_clients_are_told_reads_work_and_it_goes_on_by_itse
     );
     let after = state(&alice).await;
     assert!(after.0 > before.0);
-    assert!(server.get("/healthz").contains("good"));
+    assert!(server.get("/healthz").contains("ok"));
     server.stop();
     server.start(&[]);
     let alice = sign_in(server.url(), ALICE, PASSWORD).await.expect("signed in");

@@ -219,7 +219,7 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
     } else if store.is_full() {
         "the disk is full, nothing is stored".to_owned()
     } else {
-        return "good\n".into_response();
+        return "ok\n".into_response();
     };
     (StatusCode::SERVICE_UNAVAILABLE, format!("{ill}\n")).into_response()
 }

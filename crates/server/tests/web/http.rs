@@ -127,7 +127,7 @@ async fn every_answer_says_what_a_page_may_do() {
 async fn how_the_server_is_is_told_on_loopback_or_on_a_listener_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let (server, at) = start(dir.path()).await;
-    assert_eq!(request(at, "GET", "/healthz", &[], None).await.text, "good\n");
+    assert_eq!(request(at, "GET", "/healthz", &[], None).await.text, "ok\n");
     assert_eq!(request(at, "GET", "/metrics", &[], None).await.status, 200);
     server.stop().await;
     let dir = tempfile::tempdir().unwrap();
@@ -137,7 +137,7 @@ async fn how_the_server_is_is_told_on_loopback_or_on_a_listener_of_its_own() {
         assert_eq!(request(at, "GET", path, &[], None).await.status, 404, "{path}");
     }
     let own = server.addresses().metrics.expect("a listener of its own");
-    assert_eq!(request(own, "GET", "/healthz", &[], None).await.text, "good\n");
+    assert_eq!(request(own, "GET", "/healthz", &[], None).await.text, "ok\n");
     assert_eq!(request(own, "GET", "/api/me", &[], None).await.status, 404);
     server.stop().await;
 }
