@@ -25,6 +25,10 @@ const SCREENS = [
   ["wave-offline", `${WAVE}?connection=offline&unsent`],
   ["wave-refused", `${WAVE}?delivery=refused&draft`],
   ["wave-removed", `${WAVE}?removed`],
+  ["wave-quarantined", `${WAVE}?delivery=quarantined&hosted`, async (page) => {
+    await page.getByRole("alert").filter({ hasText: /contradicts itself about this wave.*nobody here can write.*other waves are not affected/ }).waitFor({ timeout: 5000 });
+    if ((await page.locator(".composer, .blip-tools, [contenteditable=true][aria-readonly=false]").count()) > 0) report("wave-quarantined", "somebody can write");
+  }],
   ["account", "/account"],
   ["dialog-add", WAVE, (page) => page.getByRole("button", { name: "Add people" }).click()],
   ["dialog-person", WAVE, (page) => page.locator(".person").nth(1).click()],

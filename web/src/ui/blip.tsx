@@ -6,6 +6,7 @@ import { write } from "./active";
 import { BlipText } from "./blip-text";
 import { useApp } from "./context";
 import { Icon } from "./icons";
+import { countOf, ShowMore, usePart } from "./part";
 import { fullName, nameOf } from "./people";
 import { Avatar, DomainBadge } from "./person";
 import { useMaybe, useReadable } from "./readable";
@@ -40,8 +41,11 @@ export function BlipView({ wavelet, blip: node }: { wavelet: Wavelet; blip: Mani
   const others = (meta?.contributors ?? []).filter((address) => address !== author);
   const when = meta ? clockTime(meta.lastModifiedTime) : "now";
   const label = `${fullName(author, me.domains)}, ${when}${shown ? ", unread" : ""}`;
-  const inline = node.threads.filter((thread) => thread.inline);
-  const replies = node.threads.filter((thread) => !thread.inline);
+  const part = usePart();
+  const here = node.threads.filter(part.has);
+  const inline = here.filter((thread) => thread.inline);
+  const replies = here.filter((thread) => !thread.inline);
+  const left = here.length < node.threads.length ? node.threads.filter((thread) => !part.has(thread)) : [];
 
   const remove = () => {
     const words = blip.document.get().text().trim();
@@ -93,6 +97,7 @@ export function BlipView({ wavelet, blip: node }: { wavelet: Wavelet; blip: Mani
       {replies.map((thread) => (
         <ThreadView key={thread.id} wavelet={wavelet} thread={thread} below={nameOf(author)} />
       ))}
+      {left.length > 0 && <ShowMore count={Math.max(countOf(left), 1)} what="reply" more={() => part.more(left)} />}
     </>
   );
 }

@@ -26,7 +26,7 @@ function show(element: HTMLElement): void {
   element.scrollIntoView({ block: "nearest" });
 }
 
-/** To the next (or the previous) unread message; into a closed thread when it is there. */
+/** To the next (or the previous) unread message; into a closed thread, or what is not shown yet, when it is there. */
 export function goUnread(by: 1 | -1): void {
   const all = messages();
   const here = document.activeElement?.closest<HTMLElement>("article.blip") ?? null;
@@ -38,7 +38,8 @@ export function goUnread(by: 1 | -1): void {
     show(next);
     return;
   }
-  const marker = document.querySelector<HTMLElement>('.reply-marker.is-unread[aria-expanded="false"]');
+  const closed = '.reply-marker.is-unread[aria-expanded="false"]';
+  const marker = document.querySelector<HTMLElement>(closed) ?? document.querySelector<HTMLElement>("#messages .show-more");
   marker?.click();
   marker?.scrollIntoView({ block: "nearest" });
 }

@@ -5,9 +5,15 @@ import type { Thread, Wavelet } from "../wave/client";
 import { nameOf } from "./people";
 import { clockTime } from "./time";
 
-/** All blips of a thread, those of the threads below too. */
+/** All blips of a thread, those of the threads below too; without recursion, for they may be nested deeply. */
 export function blipsOf(thread: Thread): string[] {
-  return thread.blips.flatMap((blip) => [blip.id, ...blip.threads.flatMap(blipsOf)]);
+  const ids: string[] = [];
+  const ahead = [...thread.blips].reverse();
+  for (let blip = ahead.pop(); blip !== undefined; blip = ahead.pop()) {
+    ids.push(blip.id);
+    for (const below of [...blip.threads].reverse()) for (const one of [...below.blips].reverse()) ahead.push(one);
+  }
+  return ids;
 }
 
 export function useThreadMarks(wavelet: Wavelet, threads: readonly Thread[], closed: ReadonlySet<string>): ReadonlyMap<string, ThreadMark> {

@@ -1,6 +1,7 @@
 /** A thread: its messages and the place to add one. */
 import type { Thread, Wavelet } from "../wave/client";
 import { BlipView } from "./blip";
+import { ShowMore, usePart } from "./part";
 import { useReadable } from "./readable";
 import { replyInThread } from "./replies";
 
@@ -10,7 +11,9 @@ export function ThreadView({ wavelet, thread, close, below }: Props) {
   const writable = useReadable(wavelet.writable);
   const kind = thread.id === null ? "root-thread" : thread.inline ? "inline-thread" : "reply-thread";
   const seen = new Set<string>();
-  const blips = thread.blips.filter(({ id }) => !seen.has(id) && seen.add(id));
+  const part = usePart();
+  const blips = thread.blips.filter((blip) => part.has(blip) && !seen.has(blip.id) && seen.add(blip.id));
+  const left = thread.blips.length - thread.blips.filter(part.has).length;
   return (
     <div class={`thread ${kind}`} role={thread.id === null ? undefined : "group"} aria-label={thread.id === null ? undefined : thread.inline ? "Thread in the text" : `Replies${below ? ` to ${below}` : ""}`}>
       {close && (
@@ -24,6 +27,7 @@ export function ThreadView({ wavelet, thread, close, below }: Props) {
       {blips.map((blip) => (
         <BlipView key={blip.id} wavelet={wavelet} blip={blip} />
       ))}
+      {left > 0 && <ShowMore count={left} what="message" more={() => part.more([thread])} />}
       {writable && (
         <button type="button" class="composer" id={thread.id === null ? "composer" : undefined} data-thread={thread.id ?? ""} onClick={() => replyInThread(wavelet, thread.id)}>
           Reply in this thread

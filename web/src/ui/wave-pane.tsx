@@ -8,6 +8,7 @@ import { DeliveryPanel, StateChips, Trouble } from "./delivery";
 import { Drafts } from "./drafts";
 import { Icon } from "./icons";
 import { NextUnread } from "./next-unread";
+import { ShownPart } from "./part";
 import { Participants } from "./participants";
 import { fullName, looksOf } from "./people";
 import { Looks } from "./person";
@@ -91,7 +92,9 @@ function OpenWave({ id, wavelet }: { id: string; wavelet: Wavelet }) {
         <div class="wave-scroll" id="messages">
           <div class="wave-body">
             <Drafts wave={id} />
-            <ThreadView wavelet={wavelet} thread={conversation.root} />
+            <ShownPart conversation={conversation}>
+              <ThreadView wavelet={wavelet} thread={conversation.root} />
+            </ShownPart>
           </div>
         </div>
         {details && <DeliveryPanel wavelet={wavelet} close={() => setDetails(false)} />}

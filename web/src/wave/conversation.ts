@@ -238,13 +238,11 @@ function removeThread(plan: Plan, thread: Thread): void {
   }
 }
 
-function threadOf(thread: Thread, id: string): Thread | null {
-  for (const blip of thread.blips) {
-    if (blip.id === id) return thread;
-    for (const below of blip.threads) {
-      const found = threadOf(below, id);
-      if (found !== null) return found;
-    }
+function threadOf(root: Thread, id: string): Thread | null {
+  const ahead = [root];
+  for (let thread = ahead.pop(); thread !== undefined; thread = ahead.pop()) {
+    if (thread.blips.some((blip) => blip.id === id)) return thread;
+    for (const blip of [...thread.blips].reverse()) ahead.push(...[...blip.threads].reverse());
   }
   return null;
 }
