@@ -218,7 +218,7 @@ fn the_changelog_has_a_place_for_what_is_next() {
 }
 
 #[test]
-fn links_between_the_documents_lead_somewhere() {
+fn s_21_links_between_the_documents_lead_somewhere() {
     let mut documents = files(&root().join("docs"), &[".md"]);
     documents.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root().join(name)));
     for document in documents {

@@ -33,10 +33,10 @@ fn trace(name: &str) -> String {
 }
 
 #[test]
-fn what_one_writes_the_other_reads_and_answers() {
+fn s_27_s_28_what_one_writes_the_other_reads_and_answers() {
     let _alone = alone();
     let lab = Lab::start();
-    let created = lab.run("alice", &["wave", "new", "Lunch", "--with", "bob@acme.lab"]);
+    let created = lab.run("alice", &["wave", "new", "Lunch", "--with", "BOB@Acme.Lab"]);
     let wave = text(&created["wave"]).to_owned();
     lab.wait_for_equal("bob", &wave, &lab.conversation("alice", &wave), Duration::from_secs(10));
 
@@ -128,7 +128,7 @@ fn a_real_history_typed_again_ends_as_it_ended() {
 }
 
 #[test]
-fn a_remote_that_was_away_has_everything_when_it_is_back() {
+fn s_61_a_remote_that_was_away_has_everything_when_it_is_back() {
     let _alone = alone();
     let mut lab = Lab::start();
     let created = lab.run("alice", &["wave", "new", "Away", "--with", "bob@acme.lab"]);

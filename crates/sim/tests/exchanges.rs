@@ -214,7 +214,7 @@ const ALICE: &str = "alice@initech.lab";
 const BOB: &str = "bob@acme.lab";
 
 #[test]
-fn a_domain_that_is_added_gets_everything_and_one_that_is_removed_nothing_more() {
+fn s_26_a_domain_that_is_added_gets_everything_and_one_that_is_removed_nothing_more() {
     let mut lab = Lab::start();
     let zero = HashedVersion::zero(&name());
     let mut versions = vec![lab.change(ALICE, vec![add(ALICE)])];
