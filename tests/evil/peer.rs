@@ -484,7 +484,7 @@ fn hear(seen: &mut Seen, said: Inbound) -> Option<Element> {
             None
         }
         Inbound::Reply(reply) => Some(reply),
-        Inbound::Presence(..) | Inbound::Ignored(_) => None,
+        Inbound::Presence(..) | Inbound::Reach(_) | Inbound::Clock(_) | Inbound::Ignored(_) => None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod backup;
 mod config;
 pub mod demo;
+mod doctor;
 pub mod invite;
 pub mod login;
 mod peers;
@@ -28,6 +29,7 @@ pub struct Billow {
 enum Command {
     Serve(serve::Serve),
     Config(config::ConfigCommand),
+    Doctor(doctor::Doctor),
     Backup(backup::Backup),
     Restore(backup::Restore),
     Scrub(backup::Scrub),
@@ -96,6 +98,7 @@ impl Billow {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Config(config) => config.run(),
+            Command::Doctor(doctor) => tokio::runtime::Runtime::new()?.block_on(doctor.run()),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),
             Command::Scrub(scrub) => tokio::runtime::Runtime::new()?.block_on(scrub.run()),

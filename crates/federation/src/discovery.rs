@@ -664,6 +664,9 @@ pub fn own_info(description: &str) -> Info {
             billow_xmpp::ns::DISCO_INFO,
             billow_xmpp::ns::DISCO_ITEMS,
             billow_xmpp::ns::PING,
+            billow_xmpp::ns::VERSION,
+            billow_xmpp::ns::TIME,
+            ns::REACH,
         ]
         .map(ToOwned::to_owned)
         .to_vec(),

@@ -3,18 +3,18 @@
 //! The reader knows nothing of wavelets. It gives every request an [`Ask`], from which the answer is made; whoever handles
 //! the request answers it exactly once, whatever happens (a peer that gets no answer waits 30 seconds).
 
-use billow_model::{Domain, planted};
+use billow_model::{Domain, Timestamp, planted};
 use billow_wire::exchange::{
     HistoryRequest, HistoryResponse, SignerRequest, SubmitRequest, SubmitResponse, WaveletUpdate,
 };
 use billow_wire::{FromHost, SignerInfo};
-use billow_xmpp::{Element, Iq, IqKind, Jid, Message, MessageKind, Stanza, StanzaError, disco, ping, receipts};
+use billow_xmpp::{Element, Iq, IqKind, Jid, Message, MessageKind, Stanza, StanzaError, about, disco, ping, receipts};
 
 use crate::discovery;
 use crate::error::{Code, FederationError};
 use crate::ns;
 use crate::stanza::presence::Presence;
-use crate::stanza::{history, presence, signer, submit, update};
+use crate::stanza::{history, presence, reach, signer, submit, update};
 
 /// What the reader needs to know about its server.
 pub trait Surroundings {
@@ -41,6 +41,10 @@ pub enum Inbound {
     GetSigner(Ask, SignerRequest),
     /// A remote tells its chain. Answer with [`Ask::signer_stored`] or [`Ask::refuse`].
     PostSigner(Ask, SignerInfo),
+    /// A peer wants to know whether we reach it. Answer with [`Ask::reached`] or [`Ask::refuse`].
+    Reach(Ask),
+    /// A peer wants to know what time it is here. Answer with [`Ask::clock`].
+    Clock(Ask),
     /// Somebody's caret; no answer. Whether the address may say so is for the driver to check.
     Presence(Jid, Presence),
     /// An answer to a request of ours: for discovery or one of the remotes.
@@ -142,6 +146,18 @@ impl Ask {
         self.result(signer::post_response())
     }
 
+    /// The answer of a server that has tried to reach the asker.
+    #[must_use]
+    pub fn reached(&self, tried: &Result<Vec<reach::Tried>, String>) -> Element {
+        self.result(reach::response(tried))
+    }
+
+    /// The answer with the time, in milliseconds since 1970.
+    #[must_use]
+    pub fn clock(&self, now: Timestamp) -> Element {
+        self.result(about::time_answer(now.0))
+    }
+
     fn result(&self, payload: Element) -> Element {
         self.0.result(Some(payload)).to_element()
     }
@@ -227,8 +243,22 @@ fn read_iq(iq: Iq, around: &impl Surroundings) -> Inbound {
         }
         IqKind::Get(payload) if disco::is_items(payload) => Inbound::Reply(ask.result(disco::items_element(&[]))),
         IqKind::Get(payload) if ping::is_request(payload) => Inbound::Reply(ask.0.result(None).to_element()),
+        IqKind::Get(payload) if about::is_software_request(payload) => {
+            Inbound::Reply(ask.result(software(around.description()).to_element()))
+        }
+        IqKind::Get(payload) if about::is_time_request(payload) => Inbound::Clock(ask),
+        IqKind::Get(payload) if reach::is_request(payload) => Inbound::Reach(ask),
         IqKind::Get(_) => refuse(&ask, "Unhandled IQ get"),
         IqKind::Set(_) => refuse(&ask, "Unhandled IQ set"),
+    }
+}
+
+/// What we run, from the description of ourselves: a name and a version.
+fn software(description: &str) -> about::Software {
+    let (name, version) = description.split_once(' ').unwrap_or((description, ""));
+    about::Software {
+        name: name.to_owned(),
+        version: version.to_owned(),
     }
 }
 

@@ -10,3 +10,5 @@ pub const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 pub const PRESENCE: &str = "urn:billow:presence:0";
 /// Digests of documents in commit notices, between Billow servers.
 pub const DIGEST: &str = "urn:billow:digest:0";
+/// Asking another server whether it reaches us, between Billow servers.
+pub const REACH: &str = "urn:billow:reach:0";

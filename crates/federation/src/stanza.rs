@@ -5,6 +5,7 @@
 
 pub mod history;
 pub mod presence;
+pub mod reach;
 mod read;
 pub mod signer;
 pub mod submit;

@@ -16,6 +16,20 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// we are silent (probes).
 const VANISHED: Duration = Duration::from_secs(30);
 
+/// Why there is no connection to an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoConnection {
+    /// The machine answers that nothing listens there.
+    #[error("cannot connect to {0}: {1}")]
+    Refused(SocketAddr, String),
+    /// Nobody answers at all.
+    #[error("cannot connect to {0}: no answer within {limit} s", limit = CONNECT.as_secs())]
+    Silent(SocketAddr),
+    /// Anything else that the system says.
+    #[error("cannot connect to {0}: {1}")]
+    Failed(SocketAddr, String),
+}
+
 /// Connects to a target, or says why not in words for people. `own_ports` are those at which we ourselves listen.
 pub(crate) async fn dial(addresses: &[SocketAddr], own_ports: &[u16]) -> Result<TcpStream, String> {
     let stream = race(addresses).await?;
@@ -48,20 +62,22 @@ async fn race(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
         let patience = if waiting.len() == 0 { CONNECT } else { STAGGER };
         match tokio::time::timeout(patience, trying.next()).await {
             Ok(Some(Ok(stream))) => return Ok(stream),
-            Ok(Some(Err(reason))) => refusal = reason,
+            Ok(Some(Err(reason))) => refusal = reason.to_string(),
             Ok(None) | Err(_) => {}
         }
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+/// Connects to one address.
+pub(crate) async fn connect(address: SocketAddr) -> Result<TcpStream, NoConnection> {
     match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(format!("cannot connect to {address}: {error}")),
-        Err(_) => Err(format!(
-            "cannot connect to {address}: no answer within {} s",
-            CONNECT.as_secs()
-        )),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Err(NoConnection::Refused(address, error.to_string()))
+        }
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut => Err(NoConnection::Silent(address)),
+        Ok(Err(error)) => Err(NoConnection::Failed(address, error.to_string())),
+        Err(_) => Err(NoConnection::Silent(address)),
     }
 }
 

@@ -235,12 +235,36 @@ impl Dns {
         }
     }
 
+    /// Asks for the records of one kind that one name has, as they are; `None` if there are none.
+    pub(crate) async fn records(&self, name: &str, kind: RecordType) -> Result<Option<Vec<RData>>, FindError> {
+        self.look_again(Instant::now());
+        let (resolver, name) = (self.resolver(), format!("{}.", name.trim_end_matches('.')));
+        let Ok(answer) = tokio::time::timeout(DEADLINE, resolver.lookup(name, kind)).await else {
+            return Err(FindError::TimedOut);
+        };
+        match answer.map_err(|error| not_answered(&error).0) {
+            Ok(answer) => {
+                let records = answer.answers().iter().filter(|record| record.record_type() == kind);
+                let records: Vec<RData> = records.map(|record| record.data.clone()).collect();
+                Ok((!records.is_empty()).then_some(records))
+            }
+            Err(FindError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether an address may be connected to.
+    pub(crate) fn allows(&self, address: SocketAddr) -> bool {
+        self.policy.allows(address)
+    }
+
+    fn resolver(&self) -> Arc<TokioResolver> {
+        let resolver = self.resolver.read();
+        resolver.expect("nothing panics while it holds the resolver").clone()
+    }
+
     async fn ask(&self, peer: &Domain) -> Answer {
-        let resolver = self
-            .resolver
-            .read()
-            .expect("nothing panics while it holds the resolver")
-            .clone();
+        let resolver = self.resolver();
         let (plain, direct) = tokio::join!(services(&resolver, peer, false), services(&resolver, peer, true));
         let (records, ttl) = match merge(plain, direct) {
             Ok(Some(found)) => found,

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use crate::Fingerprint;
-use crate::tls::{Tls, fingerprint_of};
+use crate::tls::{Shown, Tls, fingerprint_of};
 
 /// How long the TLS handshake may take.
 pub(crate) const TLS_DEADLINE: Duration = Duration::from_secs(15);
@@ -39,6 +39,8 @@ pub(crate) struct Driver<'a, M> {
     buffer: Box<[u8; 16 << 10]>,
     /// Why the connection failed, where the machine only knows that it did.
     failure: Option<String>,
+    /// What the handshake showed.
+    shown: Option<Shown>,
 }
 
 /// What [`Driver::settle`] brought.
@@ -60,6 +62,7 @@ impl<'a, M: Machine> Driver<'a, M> {
             tls_deadline: TLS_DEADLINE,
             buffer,
             failure: None,
+            shown: None,
         }
     }
 
@@ -67,6 +70,11 @@ impl<'a, M: Machine> Driver<'a, M> {
     pub(crate) fn with_tls_deadline(mut self, deadline: Duration) -> Self {
         self.tls_deadline = deadline;
         self
+    }
+
+    /// What the handshake showed; kept when the connection is gone.
+    pub(crate) fn shown(&self) -> Option<&Shown> {
+        self.shown.as_ref()
     }
 
     /// By what the peer's key is known.
@@ -153,6 +161,7 @@ impl<'a, M: Machine> Driver<'a, M> {
         match tokio::time::timeout(self.tls_deadline, handshake).await {
             Ok(Ok(stream)) => {
                 let certificate = self.tls.certificate_of(&stream);
+                self.shown = Some(Shown::of(&stream));
                 self.socket = Socket::Tls(Box::new(stream));
                 self.machine.handle_tls(Instant::now(), certificate);
             }

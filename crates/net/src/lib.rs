@@ -11,6 +11,7 @@ mod driver;
 mod known;
 mod listen;
 mod pool;
+mod probe;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,9 @@ use std::time::{Duration, SystemTime};
 pub use billow_xmpp::dialback::Policy as DialbackPolicy;
 use billow_xmpp::{Domain, Element};
 
+pub use dial::NoConnection;
 pub use pool::{Net, NetHandle};
+pub use probe::{Depth, Errand, Handshake, LookUp, Probe, RecordData, RecordKind, Visit};
 
 /// How the net is set up.
 #[derive(Debug, Clone)]

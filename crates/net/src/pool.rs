@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use crate::dns::{AddressPolicy, Dns, Target, random};
 use crate::driver::Driver;
 use crate::listen::{self, Places};
+use crate::probe::{Depth, Errand, Guest, Visit};
 use crate::tls::Tls;
 use crate::{BounceReason, Fingerprint, LocalDomain, NetConfig, NetEvent, NetLimits, SendError, StartError, dial};
 
@@ -252,6 +253,33 @@ impl NetHandle {
             let queue = pair.queue();
             queue.bytes + queue.writing
         })
+    }
+
+    /// Tries each place that a peer announces now, as far as to a stream that stanzas could go over; nothing is sent.
+    /// The error says why there is no place.
+    pub async fn visit(&self, local: &Domain, peer: &Domain) -> Result<Vec<Visit>, String> {
+        let net = &self.shared;
+        net.dns.doubt(peer);
+        let targets = net.dns.find(peer).await.map_err(|error| error.to_string())?;
+        let guest = Guest {
+            tls: &net.tls,
+            limits: &net.limits,
+            dialback: &net.dialback,
+        };
+        let mut visits = Vec::new();
+        for target in targets {
+            for address in target.addresses {
+                let errand = Errand {
+                    local,
+                    peer,
+                    address,
+                    direct_tls: target.direct_tls,
+                    depth: Depth::Stream,
+                };
+                visits.push(guest.visit(&errand).await);
+            }
+        }
+        Ok(visits)
     }
 
     /// The addresses on which peers are listened for.
@@ -636,6 +664,24 @@ async fn attempt<'a>(net: &'a Shared, pair: &Pair, target: &Target) -> Result<Dr
     }
 }
 
+/// The machine of a stream of ours.
+pub(crate) fn outgoing(
+    limits: &NetLimits,
+    dialback: &Arc<Dialback>,
+    local: &Domain,
+    peer: &Domain,
+    direct_tls: bool,
+) -> Outgoing {
+    let new = if direct_tls {
+        Outgoing::direct_tls
+    } else {
+        Outgoing::new
+    };
+    new(Instant::now(), local.clone(), peer.clone())
+        .with_auth_deadline(limits.auth_deadline)
+        .with_dialback(dialback.clone())
+}
+
 impl Shared {
     /// A stream of ours over a connection that was just made, to send or to ask.
     fn outgoing<'a>(
@@ -646,14 +692,7 @@ impl Shared {
         target: &Target,
         question: Option<Question>,
     ) -> Driver<'a, Outgoing> {
-        let new = if target.direct_tls {
-            Outgoing::direct_tls
-        } else {
-            Outgoing::new
-        };
-        let mut machine = new(Instant::now(), local.clone(), peer.clone())
-            .with_auth_deadline(self.limits.auth_deadline)
-            .with_dialback(self.dialback.clone());
+        let mut machine = outgoing(&self.limits, &self.dialback, local, peer, target.direct_tls);
         if let Some(question) = question {
             machine = machine.asking(question);
         }

@@ -42,6 +42,8 @@ pub(crate) struct Tls {
     provider: Arc<CryptoProvider>,
     trust: Arc<Trust>,
     locals: RwLock<BTreeMap<Domain, Arc<Local>>>,
+    /// What connects for those who have no certificate: to look, for nobody is proved by it.
+    visitor: Option<[Arc<ClientConfig>; 2]>,
 }
 
 /// The TLS of one domain of ours, for streams that agree on TLS first and for those that begin with it.
@@ -60,11 +62,36 @@ impl Tls {
             provider,
             trust,
             locals: RwLock::default(),
+            visitor: None,
         };
         for local in locals {
             tls.replace(local)?;
         }
         Ok(tls)
+    }
+
+    /// The same, which also connects for domains that have no certificate here.
+    pub(crate) fn with_visitors(mut self) -> Result<Self, StartError> {
+        let any = Arc::new(AnyChain {
+            provider: self.provider.clone(),
+        });
+        let mut client = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| StartError::Roots(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(any)
+            .with_no_client_auth();
+        client.resumption = Resumption::disabled();
+        let mut direct = client.clone();
+        direct.alpn_protocols = vec![ALPN.to_vec()];
+        self.visitor = Some([Arc::new(client), Arc::new(direct)]);
+        Ok(self)
+    }
+
+    /// Whether a chain would be believed now as that of a server of a domain.
+    pub(crate) fn judge(&self, chain: &[Vec<u8>], domain: &Domain) -> Result<(), String> {
+        let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        self.trust.check(&chain, domain)
     }
 
     /// From the next handshake on a domain of ours shows that certificate. One that cannot be used changes nothing.
@@ -100,9 +127,13 @@ impl Tls {
         direct: bool,
     ) -> Result<TlsStream<TcpStream>, String> {
         let name = ServerName::try_from(peer.to_ascii()).map_err(|_| "the domain is no name for TLS".to_owned())?;
-        let local = self.local(local)?;
-        let config = if direct { &local.direct_client } else { &local.client };
-        let stream = TlsConnector::from(config.clone()).connect(name, socket).await;
+        let config = match (self.local(local), &self.visitor) {
+            (Ok(local), _) if direct => local.direct_client.clone(),
+            (Ok(local), _) => local.client.clone(),
+            (Err(_), Some(visitor)) => visitor[usize::from(direct)].clone(),
+            (Err(reason), None) => return Err(reason),
+        };
+        let stream = TlsConnector::from(config).connect(name, socket).await;
         let stream = stream.map_err(|error| format!("TLS with {peer} failed: {error}"))?;
         if direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
             return Err(format!("TLS with {peer} failed: it does not speak XMPP there"));
@@ -175,6 +206,29 @@ impl Tls {
 pub(crate) fn fingerprint_of(stream: &TlsStream<TcpStream>) -> Option<Fingerprint> {
     let leaf = stream.get_ref().1.peer_certificates()?.first()?;
     Some(Fingerprint(Sha256::digest(leaf).into()))
+}
+
+/// What a handshake showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// The version of TLS, as people write it.
+    pub(crate) version: &'static str,
+    /// The peer's chain as it sent it, DER.
+    pub(crate) chain: Vec<Vec<u8>>,
+}
+
+impl Shown {
+    pub(crate) fn of(stream: &TlsStream<TcpStream>) -> Self {
+        let session = stream.get_ref().1;
+        let version = match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
+            _ => "TLS",
+        };
+        let chain = session.peer_certificates().unwrap_or_default();
+        let chain = chain.iter().take(MAX_CHAIN).map(|one| one.to_vec()).collect();
+        Self { version, chain }
+    }
 }
 
 /// Whose certificates are believed, and for which domain.

@@ -4,6 +4,7 @@
 //! owns the data may administer it, so the socket is its owner's alone. `/api/admin` is for signed-in administrators
 //! (`[accounts] administrators`), whom the web side lets in. A route answers in JSON; a refusal is one sentence.
 
+mod ask;
 mod client;
 mod peers;
 
@@ -30,7 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The routes of both doors.
 pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new().merge(peers::routes())
+    Router::new().merge(peers::routes()).merge(ask::routes())
 }
 
 /// The door in the data folder. The file goes when this is dropped.

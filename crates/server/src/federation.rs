@@ -8,9 +8,11 @@
 //! Cursors are resumed from the store at the start, and kept there as receipts come in; a crash in between only makes
 //! something be sent twice. Submissions that were under way are taken up by the wavelets that they belong to.
 
+mod asks;
 mod driver;
 mod handle;
 pub(crate) mod peers;
+mod reach;
 mod refusals;
 mod report;
 mod running;
@@ -27,6 +29,7 @@ use crate::wavelets::Wavelets;
 
 pub use handle::{FederationHandle, Requests};
 pub use peers::{Peer, PeerError, PeerState};
+pub(crate) use running::DESCRIPTION;
 pub use running::Running;
 
 /// What the federation of a server needs.

@@ -14,6 +14,7 @@ pub mod accounts;
 mod clock;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod federation;
 mod inbox;
 pub mod metrics;

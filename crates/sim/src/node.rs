@@ -772,8 +772,9 @@ impl Node {
                 self.tell_hosts_at(now, &from, &input);
             }
             inbound::Inbound::Reply(answer) => self.send(answer),
-            // Carets are not kept, and nobody watches here.
-            inbound::Inbound::Presence(..) | inbound::Inbound::Ignored(_) => {}
+            inbound::Inbound::Clock(ask) => self.send(ask.clock(now.wall)),
+            // Carets are not kept, nobody watches here, and there are no doors to knock at.
+            inbound::Inbound::Presence(..) | inbound::Inbound::Reach(_) | inbound::Inbound::Ignored(_) => {}
         }
     }
 

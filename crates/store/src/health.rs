@@ -15,9 +15,29 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Free and total bytes of a file system.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
-    pub(crate) free: u64,
-    pub(crate) total: u64,
+pub struct Room {
+    /// For us.
+    pub free: u64,
+    /// In all.
+    pub total: u64,
+}
+
+impl Room {
+    /// Whether it is so little that a store writes nothing.
+    #[must_use]
+    pub fn is_full(self) -> bool {
+        below_reserve(self)
+    }
+}
+
+/// The room of the file system that a folder is on; `None` if the system does not say.
+#[must_use]
+pub fn room(folder: &Path) -> Option<Room> {
+    let about = rustix::fs::statvfs(folder).ok()?;
+    Some(Room {
+        free: about.f_bavail.saturating_mul(about.f_frsize),
+        total: about.f_blocks.saturating_mul(about.f_frsize),
+    })
 }
 
 /// Tells the room where the database is; `None` if the system does not say.
@@ -90,13 +110,7 @@ fn below_reserve(Room { free, total }: Room) -> bool {
 /// The room of the file system that a folder is on.
 pub(crate) fn gauge(folder: &Path) -> Gauge {
     let folder = folder.to_owned();
-    Box::new(move || {
-        let about = rustix::fs::statvfs(&folder).ok()?;
-        Some(Room {
-            free: about.f_bavail.saturating_mul(about.f_frsize),
-            total: about.f_blocks.saturating_mul(about.f_frsize),
-        })
-    })
+    Box::new(move || room(&folder))
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ pub use account::{Account, AddAccount, Invitation, StoredSession, TokenHash};
 pub use backup::{BackupError, Copied, RESTORED, back_up, restore};
 pub use delivery::{Cursor, DueDelivery};
 pub use error::{OpenError, StoreError};
+pub use health::{Room, room};
 pub use history::{Outgoing, StoredDelta, StoredSeal, StoredWavelet, Submission, WaveletWrite};
 pub use inbox::{InboxEntry, Summary};
 pub use quota::Quota;

@@ -7,6 +7,7 @@
 //! Inside, stanzas are always in the namespace `jabber:client`; the namespace of the wire (`jabber:server`) is mapped
 //! at the parser and at the writer, so that one stanza type serves every kind of stream.
 
+pub mod about;
 pub mod dialback;
 pub mod disco;
 pub mod domain;

@@ -32,3 +32,7 @@ pub const RECEIPTS: &str = "urn:xmpp:receipts";
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// Stream limits advertisement (XEP-0478).
 pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
+/// What an entity runs (XEP-0092).
+pub const VERSION: &str = "jabber:iq:version";
+/// What time it is at an entity (XEP-0202).
+pub const TIME: &str = "urn:xmpp:time";

@@ -104,6 +104,8 @@ fn kind(inbound: &Inbound) -> &'static str {
         Inbound::Receipt(..) => "receipt",
         Inbound::Bounced(..) => "bounced",
         Inbound::Reply(_) => "reply",
+        Inbound::Reach(_) => "reach",
+        Inbound::Clock(_) => "clock",
         Inbound::Ignored(_) => "ignored",
     }
 }
@@ -327,9 +329,39 @@ fn questions_of_every_server_are_answered_at_once() {
 }
 
 #[test]
+fn a_peer_hears_what_we_run_and_asks_for_the_time_and_to_be_reached() {
+    let Inbound::Reply(answer) = inbound("wave.beta.test", &iq("get", "<query xmlns='jabber:iq:version'/>")) else {
+        panic!("it is answered")
+    };
+    let said = about::Software::parse(answer.children().next().unwrap());
+    let said = said.map(|software| (software.name, software.version));
+    assert_eq!(
+        said,
+        Some(("A".to_owned(), "Billow".to_owned())),
+        "the words of the description"
+    );
+    let Inbound::Clock(ask) = inbound("wave.beta.test", &iq("get", "<time xmlns='urn:xmpp:time'/>")) else {
+        panic!("the driver has the clock")
+    };
+    let told = ask.clock(Timestamp(1_000));
+    assert_eq!(about::parse_time(told.children().next().unwrap()), Some(1_000));
+    let Inbound::Reach(ask) = inbound("wave.beta.test", &iq("get", "<reach xmlns='urn:billow:reach:0'/>")) else {
+        panic!("the driver has the net")
+    };
+    let told = ask.reached(&Ok(Vec::new()));
+    assert_eq!(reach::parse(told.children().next().unwrap()), Ok(Ok(Vec::new())));
+    for order in ["<time xmlns='urn:xmpp:time'/>", "<reach xmlns='urn:billow:reach:0'/>"] {
+        let Inbound::Reply(refused) = inbound("wave.beta.test", &iq("set", order)) else {
+            panic!("a question is no order")
+        };
+        assert_eq!(condition(&refused), Condition::BadRequest);
+    }
+}
+
+#[test]
 fn what_nobody_knows_is_answered_with_bad_request() {
     for xml in [
-        iq("get", "<query xmlns='jabber:iq:version'/>"),
+        iq("get", "<query xmlns='jabber:iq:last'/>"),
         iq("set", "<query xmlns='jabber:iq:private'/>"),
         iq(
             "get",

@@ -25,8 +25,13 @@ pub struct Places {
 }
 
 impl Places {
+    /// The file.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// `billow.toml:7: certificate`, or the key alone where no file says it.
-    pub(super) fn of(&self, key: &str) -> String {
+    pub(crate) fn of(&self, key: &str) -> String {
         match self.lines.get(key) {
             Some(line) => format!("{}:{line}: {key}", self.file.display()),
             None => key.to_owned(),
@@ -188,6 +193,10 @@ impl<'a> Section<'a> {
 
     /// An address to listen on.
     pub(super) fn address(&self, source: &mut Source<'_>, key: &'static str, example: &str) -> Option<SocketAddr> {
+        // The web side has addresses of the same names; those of the federation are told.
+        if self.name == "federation" {
+            self.note_place(source, key);
+        }
         self.parsed(source, key, &format!("an address and port like \"{example}\""))
     }
 

@@ -53,13 +53,13 @@ fn other_domain(app: &App, text: &str) -> Result<Domain, Refused> {
     Ok(domain)
 }
 
-fn no_federation() -> Refused {
+pub(super) fn no_federation() -> Refused {
     Refused::new(
         StatusCode::CONFLICT,
         "this server does not talk to others: [federation] is not enabled",
     )
 }
 
-fn answer(body: Value) -> Response {
+pub(super) fn answer(body: Value) -> Response {
     no_store(axum::response::IntoResponse::into_response(Json(body)))
 }

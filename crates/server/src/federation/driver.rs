@@ -18,6 +18,7 @@ use billow_xmpp::{Condition, Element, IqKind, Jid, Stanza, StanzaError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Setup;
+use super::asks::Asks;
 use super::handle::{Request, Requests, Sealed};
 use super::peers::Book;
 use super::report::Report;
@@ -91,6 +92,7 @@ pub(super) struct Driver {
     cursors_kept: Instant,
     pub(super) report: Report,
     pub(super) book: Book,
+    asks: Asks,
     spoke: HashMap<billow_xmpp::Domain, Instant>,
     serve: Serve,
 }
@@ -136,6 +138,7 @@ impl Driver {
             cursors_kept: Instant::now(),
             report: Report::default(),
             book: Book::default(),
+            asks: Asks::new(ids()?),
             spoke: HashMap::new(),
         };
         driver.resume().await?;
@@ -417,6 +420,7 @@ impl Driver {
 
     fn unreachable(&mut self, peer: &billow_xmpp::Domain, reason: &str, retry_at: Timestamp) {
         tracing::debug!(%peer, reason, "not reached");
+        self.asks.give_up(peer, reason);
         let now = clock::steady();
         self.discovery.handle(
             now,
@@ -500,6 +504,8 @@ impl Driver {
                 let domains = self.domains_of(&from);
                 self.serve.presence(presence, &domains);
             }
+            inbound::Inbound::Reach(ask) => self.serve.reach(ask),
+            inbound::Inbound::Clock(ask) => self.send(ask.clock(clock::now()))?,
             inbound::Inbound::Answer(iq) => self.answer(iq),
             inbound::Inbound::Receipt(from, id) => {
                 self.tell_hosts_at(&from, &host::Input::Receipt { from: from.clone(), id })
@@ -542,6 +548,9 @@ impl Driver {
     }
 
     fn answer(&mut self, iq: billow_xmpp::Iq) {
+        if self.asks.take(&iq) {
+            return;
+        }
         if self.discovery.asked(&iq) {
             self.discovery.handle(clock::steady(), discovery::Input::Answer(iq));
             return;
@@ -614,6 +623,13 @@ impl Driver {
                 remote::Request::Signer(SignerRequest { name, signer: id, at }),
                 Reply::Signer(reply),
             ),
+            Request::Ask { to, payload, reply } => {
+                // Without room the one who asks hears that there is no answer.
+                return match self.asks.open(&self.own, to, payload, reply) {
+                    Some(question) => self.send(question),
+                    None => Ok(()),
+                };
+            }
             // Whoever asked may be gone.
             Request::Peers { reply } => {
                 let _ = reply.send(self.peers_shown());

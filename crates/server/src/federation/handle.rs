@@ -8,8 +8,10 @@ use billow_wavelet::remote::{HistoryFailure, SubmitFailure};
 use billow_wavelet::{Readers, Seal};
 use billow_wire::exchange::SubmitResponse;
 use billow_wire::{AppliedDelta, Encoded, SignedDelta, SignerId, SignerInfo};
+use billow_xmpp::{Element, Jid};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::asks::Asked;
 use super::peers::Peer;
 use crate::wavelets::Caret;
 
@@ -71,6 +73,15 @@ pub(crate) enum Request {
         domains: Vec<Domain>,
         /// The caret.
         caret: Arc<Caret>,
+    },
+    /// Put this question to another server.
+    Ask {
+        /// Whom to ask.
+        to: Jid,
+        /// The payload of an `iq` of type `get`.
+        payload: Element,
+        /// The answer, or why there is none.
+        reply: oneshot::Sender<Asked>,
     },
     /// How are the other domains?
     Peers {
@@ -217,6 +228,11 @@ impl FederationHandle {
         self.ask(|reply| Request::Signer { name, id, at, reply })
             .await
             .ok_or_else(unreachable)?
+    }
+
+    /// Puts a question to another server, for an operator; `None`: there is no federation. Waits for as long as it takes.
+    pub(crate) async fn question(&self, to: Jid, payload: Element) -> Option<Asked> {
+        self.ask(|reply| Request::Ask { to, payload, reply }).await
     }
 
     /// How the other domains are; `None`: there is no federation.

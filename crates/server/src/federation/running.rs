@@ -22,7 +22,7 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether the certificate on the disk is another.
 const CERTIFICATE_EVERY: Duration = Duration::from_secs(20);
 /// What we call ourselves to peers that ask.
-const DESCRIPTION: &str = concat!("Billow ", env!("CARGO_PKG_VERSION"));
+pub(crate) const DESCRIPTION: &str = concat!("Billow ", env!("CARGO_PKG_VERSION"));
 
 /// Live wavelets, and the way to other servers if there is one.
 pub struct Running {

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::driver::Done;
+use super::reach::Reach;
 use super::refusals::Refusals;
 use super::report;
 use super::turns::{Turn, Turns};
@@ -65,6 +66,7 @@ pub(super) struct Serve {
     /// Pages of history are made for a peer one after the other.
     pages: Turns<billow_xmpp::Domain>,
     refusals: Refusals,
+    reach: Reach,
 }
 
 /// What an update under way takes of its peer's share.
@@ -85,6 +87,7 @@ impl Serve {
             histories: Turns::new(1, HISTORIES),
             pages: Turns::new(1, ADMITTED),
             refusals: Refusals::default(),
+            reach: Reach::new(),
         }
     }
 
@@ -98,6 +101,18 @@ impl Serve {
         if let Some(unlogged) = self.refusals.note(from.domain().as_str(), reason, Instant::now()) {
             tracing::info!(%from, unlogged, "{line}");
         }
+    }
+
+    /// Tries to reach the asker, who may ask seldom.
+    pub(super) fn reach(&self, ask: Ask) {
+        let peer = billow_xmpp::Domain::of(ask.from()).ok();
+        let Some(peer) = peer.filter(|peer| self.reach.admits(peer, clock::tick())) else {
+            return self.send(ask.refuse(&self.too_much()));
+        };
+        self.answer(ask, |serve, ask| async move {
+            let tried = serve.reach.try_all(&serve.net, &serve.local, &peer).await;
+            ask.reached(&tried)
+        });
     }
 
     /// Answers a request when it is the peer's turn, by a task of its own; refuses it if the peer asks too much at once.
