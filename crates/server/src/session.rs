@@ -65,6 +65,13 @@ struct OpenWavelet {
     stop: AbortHandle,
 }
 
+/// Why a user's wavelet could not be opened, if that is known.
+async fn damage_of(handle: &WaveletHandle, user: &ParticipantId) -> Option<String> {
+    let words = "is damaged. It cannot be shown until the operator of the server has mended it.";
+    let damaged = handle.is_damaged_for(user).await;
+    damaged.then(|| format!("What {} has stored of this wave {words}", user.domain()))
+}
+
 /// The events of one subscription, and `None` when there are no more.
 type Events = Abortable<BoxStream<'static, (WaveletName, u64, Option<Event>)>>;
 
@@ -220,13 +227,17 @@ impl Session {
             tracing::error!(%error, "a wave cannot be read");
             Untranslatable(format!("{id} cannot be read now; open it again later"))
         })?;
+        let mut damage = None;
         for handle in wavelets.into_iter().filter(|handle| is_shown(handle.name())) {
             let known = versions.get(handle.name()).copied();
-            self.open_one(handle, known, true).await?;
+            if !self.open_one(handle.clone(), known, true).await? {
+                damage = damage.or(damage_of(&handle, &self.user).await);
+            }
         }
+        let wave = wave.to_owned();
         let answer = match self.waves.contains_key(&id) {
-            true => ServerMessage::Opened { wave: wave.to_owned() },
-            false => ServerMessage::NoWave { wave: wave.to_owned() },
+            true => ServerMessage::Opened { wave },
+            false => ServerMessage::NoWave { wave, text: damage },
         };
         Ok(self.outbox.send(&answer).map_err(Ended::from)?)
     }
@@ -392,10 +403,11 @@ impl Session {
             self.waves.remove(name.wave());
         }
         self.carets.forget(name);
-        let again = self.open_one(handle, Some(version), false).await?;
+        let again = self.open_one(handle.clone(), Some(version), false).await?;
         if !again && !self.waves.contains_key(name.wave()) {
             self.outbox.send(&ServerMessage::NoWave {
                 wave: name.wave().to_string(),
+                text: damage_of(&handle, &self.user).await,
             })?;
         }
         Ok(())

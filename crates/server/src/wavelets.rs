@@ -10,6 +10,7 @@
 //! back from the host and is on disk).
 
 mod actor;
+mod directory;
 mod hosted;
 mod keeper;
 mod machine;
@@ -31,7 +32,7 @@ use billow_signing::{Verified, Verifier};
 use billow_store::{Quota, Store, StoreError};
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::UpdateRefusal;
-use billow_wavelet::{Readers, Record, Refusal, Seal, Submission};
+use billow_wavelet::{Readers, Record, Refusal, Seal, Submission, access};
 use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
 use billow_wire::{Encoded, FromHost, SignedDelta};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -110,6 +111,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Sender<bool>,
     changes: broadcast::Sender<Change>,
     live: Mutex<HashMap<WaveletName, Mailbox>>,
+    /// Those that were last found damaged in the store when they were to be loaded.
+    damaged: Mutex<BTreeSet<WaveletName>>,
 }
 
 impl Wavelets {
@@ -139,6 +142,7 @@ impl Wavelets {
             stopping: watch::Sender::default(),
             changes: broadcast::Sender::new(CHANGES),
             live: Mutex::default(),
+            damaged: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -298,6 +302,18 @@ impl WaveletHandle {
     pub async fn subscribe(&self, user: &ParticipantId, known: Option<Version>) -> Option<Subscription> {
         let user = user.clone();
         self.ask(|reply| Message::Subscribe { user, known, reply }).await?
+    }
+
+    /// Whether it could not be opened because what is stored of it is damaged, as far as the user may know: who is on it is
+    /// written down beside it.
+    pub(crate) async fn is_damaged_for(&self, user: &ParticipantId) -> bool {
+        self.shared.damaged().contains(&self.name)
+            && self
+                .shared
+                .store
+                .participants(&self.name)
+                .await
+                .is_ok_and(|people| access::may_read(&people, user))
     }
 
     /// Submits for a signed-in user. The answer may take as long as a remote host is away. It comes after the delta was sent
@@ -469,6 +485,10 @@ impl Shared {
 
     fn live(&self) -> MutexGuard<'_, HashMap<WaveletName, Mailbox>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<WaveletName>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn mailbox(self: &Arc<Self>, name: &WaveletName) -> Mailbox {

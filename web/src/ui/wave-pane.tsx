@@ -33,7 +33,8 @@ export function WavePane({ id }: { id: string }) {
   const status = useMaybe(wave?.status) ?? "loading";
   const root = useMaybe(wave?.root) ?? null;
   const removedBy = useMaybe(root?.removedBy) ?? null;
-  if (status === "missing") return <Missing removedBy={removedBy} />;
+  const trouble = useMaybe(wave?.trouble) ?? null;
+  if (status === "missing") return <Missing removedBy={removedBy} trouble={trouble} />;
   if (!wave || wave.id !== id || !root) return <Loading id={id} />;
   return <OpenWave key={root.name} id={id} wavelet={root} />;
 }
@@ -154,14 +155,20 @@ export function removalWords(by: string | null, me: string, domains: readonly st
   return by === me ? "You left this wave." : `You were removed from this wave by ${fullName(by, domains)}.`;
 }
 
-function Missing({ removedBy }: { removedBy: string | null }) {
+function Missing({ removedBy, trouble }: { removedBy: string | null; trouble: string | null }) {
   const { me } = useApp();
+  const [title, advice] =
+    trouble !== null
+      ? ["This wave cannot be shown", trouble]
+      : removedBy !== null
+        ? [removalWords(removedBy, me.address, me.domains), "Ask somebody who is in it if you want to come back."]
+        : ["You are not in this wave", "Or there is no such wave. Ask somebody who is in it to add you."];
   return (
     <div class="empty">
       <h1 id="wave-title" tabIndex={-1}>
-        {removedBy === null ? "You are not in this wave" : removalWords(removedBy, me.address, me.domains)}
+        {title}
       </h1>
-      <p>{removedBy === null ? "Or there is no such wave. Ask somebody who is in it to add you." : "Ask somebody who is in it if you want to come back."}</p>
+      <p>{advice}</p>
       <button type="button" class="button" onClick={() => navigate("/")}>
         Back to the inbox
       </button>

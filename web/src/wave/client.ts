@@ -170,6 +170,8 @@ export interface Wave {
   readonly id: string;
   /** `missing`: there is no such wave, or I am not on it. */
   readonly status: Readable<"loading" | "open" | "missing">;
+  /** Why the server cannot show a wave that I am on, in a sentence. */
+  readonly trouble: Readable<string | null>;
   /** The wavelets I may see. */
   readonly wavelets: Readable<readonly Wavelet[]>;
   /** The wavelet `conv+root`, when it is loaded. */

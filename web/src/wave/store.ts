@@ -44,6 +44,7 @@ const KEEP_AFTER = 1_500;
 /** An open wave: of all who have it open the one object behind. */
 class OpenWave {
   readonly status = new Value<"loading" | "open" | "missing">("loading");
+  readonly trouble = new Value<string | null>(null);
   readonly wavelets = new Value<readonly Wavelet[]>([]);
   readonly root = new Value<Wavelet | null>(null);
   readonly open = new Map<string, OpenWavelet>();
@@ -197,7 +198,7 @@ export class ClientStore implements Client, SocketEvents {
       case "opened":
         return this.#opened(message.wave);
       case "noWave":
-        return this.#noWave(message.wave);
+        return this.#noWave(message.wave, message.text);
       case "delta":
         return this.#wavelet(message.delta.wavelet)?.receive(message.delta);
       case "refused":
@@ -276,6 +277,7 @@ export class ClientStore implements Client, SocketEvents {
     if (wave === undefined) return;
     wave.creating = false;
     wave.opening = false;
+    wave.trouble.set(null);
     wave.status.set("open");
     for (const wavelet of wave.open.values()) {
       if (wave.named.has(wavelet.name)) wavelet.opened();
@@ -284,7 +286,7 @@ export class ClientStore implements Client, SocketEvents {
     this.#closeIdle(wave);
   }
 
-  #noWave(id: string): void {
+  #noWave(id: string, unshown?: string): void {
     const wave = this.#waves.get(id);
     if (wave === undefined) return;
     wave.opening = false;
@@ -292,6 +294,12 @@ export class ClientStore implements Client, SocketEvents {
     if (root !== undefined && root.channel.confirmed.version === 0 && root.changes > 0) {
       wave.creating = true;
       return this.#begin(root);
+    }
+    if (unshown !== undefined) {
+      // It is there and mine; what is kept here is all that can be shown now, and nothing of it is let go.
+      wave.trouble.set(unshown);
+      if (wave.open.size === 0) wave.status.set("missing");
+      return;
     }
     for (const wavelet of wave.open.values()) {
       wavelet.gone();
@@ -347,7 +355,7 @@ export class ClientStore implements Client, SocketEvents {
       closed = true;
       this.#leave(wave);
     };
-    return { id: wave.id, status: wave.status, wavelets: wave.wavelets, root: wave.root, close };
+    return { id: wave.id, status: wave.status, trouble: wave.trouble, wavelets: wave.wavelets, root: wave.root, close };
   }
 
   /** A wave stays open for as long as somebody looks at it or something of mine is unsent. */

@@ -66,7 +66,9 @@ export type ServerMessage = { "type": "welcome",
   wave: string, }
   | { "type": "noWave",
   /** The wave. */
-  wave: string, }
+  wave: string,
+  /** For the person, a sentence: I am on it, and it cannot be shown. Then what the client has of it is still good. */
+  text?: string, }
   | { "type": "delta",
   /** The delta. */
   delta: DeltaMessage, }

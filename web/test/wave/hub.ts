@@ -76,6 +76,8 @@ export class Hub {
   up = true;
   /** Whether messages to the clients are thrown away (the answer gets lost). */
   deaf = false;
+  /** Why no wave can be shown, although it is there. */
+  damage: string | null = null;
   /** Everything that was submitted. */
   readonly submissions: string[] = [];
 
@@ -157,6 +159,7 @@ export class Hub {
     const mine = [...this.wavelets.values()].filter(
       (w) => waveOf(w.name) === wave && w.copy.version > 0 && w.copy.participants.includes(line.address),
     );
+    if (mine.length > 0 && this.damage !== null) return line.say({ type: "noWave", wave, text: this.damage });
     if (mine.length === 0) return line.say({ type: "noWave", wave });
     line.open.add(wave);
     for (const server of mine) {

@@ -368,6 +368,28 @@ describe("the client", () => {
     expect(bob.inbox.get()).toMatchObject([{ unread: 2 }]);
   });
 
+  it("says why a wave that is there cannot be shown, and keeps what it has of it", async () => {
+    const { hub, alice, bob, wave, theirs } = await begin();
+    const before = text(theirs);
+    hub.damage = "it is damaged";
+    hub.cut();
+    await hub.settle(40_000);
+    expect(theirs.status.get()).toBe("open");
+    expect(theirs.trouble.get()).toBe("it is damaged");
+    expect(text(theirs)).toBe(before);
+    expect(bob.drafts.get()).toEqual([]);
+    wave.close();
+    await hub.settle(40_000);
+    hub.damage = null;
+    hub.cut();
+    await hub.settle(40_000);
+    expect(theirs.trouble.get()).toBe(null);
+    expect(alice.drafts.get()).toEqual([]);
+    type(theirs, "and on");
+    await hub.settle(1_000);
+    expect(text(theirs)).not.toBe(before);
+  });
+
   it("says that a wave is missing when it is, and keeps my words when I was removed", async () => {
     const { hub, alice, bob, wave, theirs } = await begin();
     const nothing = alice.open("example.org/w+nothing");

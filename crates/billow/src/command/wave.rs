@@ -119,7 +119,8 @@ impl OpenWave {
                         delivery,
                     }));
                 }
-                ServerMessage::NoWave { .. } => return Ok(None),
+                ServerMessage::NoWave { text: Some(text), .. } => bail!("{text}"),
+                ServerMessage::NoWave { text: None, .. } => return Ok(None),
                 ServerMessage::Error { text } => bail!("{text}"),
                 _ => {}
             }

@@ -51,8 +51,10 @@ impl Running {
         };
         let Some(settings) = &config.federation else {
             let signer = signing::own_signer(store, &config.domain).await?;
+            let wavelets = Wavelets::new(setup(signer, TrustRoots::none()));
+            wavelets.rebuild_directory().await?;
             return Ok(Self {
-                wavelets: Wavelets::new(setup(signer, TrustRoots::none())),
+                wavelets,
                 federation: None,
                 certificate: None,
             });
@@ -71,6 +73,7 @@ impl Running {
         let own = signer.info().clone();
         let wavelets = Wavelets::new(setup(signer, roots));
         introduce(&wavelets, own).await?;
+        wavelets.rebuild_directory().await?;
         let (net, events) = Net::start(net_config(config, settings, roots_pem)?).await?;
         let certificate = follow_certificate(net.clone(), config.domain.clone(), settings.clone());
         let setup = Setup {

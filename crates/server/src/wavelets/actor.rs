@@ -107,10 +107,14 @@ async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receive
         Err(error) => {
             tracing::error!("{name} cannot be loaded: {error}");
             shared.metrics.count("store_errors", "load");
+            if matches!(error, StoreError::Damaged(_)) {
+                shared.damaged().insert(name.clone());
+            }
             shared.forget(&name, &mut receiver);
             return;
         }
     };
+    shared.damaged().remove(&name);
     let fence = match shared.store.fence(&name).await {
         Ok(fence) if shared.hosts(&name) => fence,
         Ok(_) => None,

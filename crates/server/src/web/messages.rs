@@ -131,6 +131,10 @@ pub enum ServerMessage {
     NoWave {
         /// The wave.
         wave: String,
+        /// For the person, a sentence: I am on it, and it cannot be shown. Then what the client has of it is still good.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[ts(optional)]
+        text: Option<String>,
     },
     /// A delta of an open wavelet, in order of version, none left out; the client's own too.
     Delta {

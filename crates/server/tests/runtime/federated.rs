@@ -160,6 +160,55 @@ async fn words_for_a_host_that_is_away_are_kept_and_sent_when_it_is_back() {
     lab.stop().await;
 }
 
+/// Spoils every row of a table, as bits that flip on the disk do.
+fn spoil(node: &Node, table: &str) {
+    let database = rusqlite::Connection::open(node.config.data_dir.join("billow.db")).unwrap();
+    let spoiled = database
+        .execute(&format!("UPDATE {table} SET sum = sum + 1"), [])
+        .unwrap();
+    assert!(spoiled > 0, "{table} had rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_where_is_read_out_of_the_wavelets_when_what_said_so_is_damaged() {
+    let mut lab = Lab::start().await;
+    let mut alice = Person::new("alice@initech.lab");
+    let ours = alice.begin(&lab.initech, &name("a"), &["bob@acme.lab"]).await;
+    let theirs = arrives(&lab.acme, "a").await;
+    answer(alice.type_at_end(&ours, "before; ").await).await.unwrap();
+    agree(&ours, &theirs).await;
+    drop((ours, theirs));
+    lab.initech.stop_for_good().await;
+    lab.acme.stop_for_good().await;
+    for table in ["participants", "cursors"] {
+        spoil(&lab.initech, table);
+    }
+    spoil(&lab.acme, "participants");
+    lab.initech.start().await;
+    lab.acme.start().await;
+    lab.publish();
+    for node in [&lab.initech, &lab.acme] {
+        let store = &node.store();
+        let people: Vec<String> = store
+            .participants(&name("a"))
+            .await
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(people, ["alice@initech.lab", "bob@acme.lab"]);
+        assert!(!store.is_to_be_rebuilt().await.unwrap());
+    }
+    // Bob's server is told again, although nothing was left that says that it is to be.
+    let ours = lab.initech.wavelet(&name("a")).await;
+    let theirs = arrives(&lab.acme, "a").await;
+    answer(alice.type_at_end(&ours, "after").await).await.unwrap();
+    reads(&theirs, "before; after").await;
+    agree(&ours, &theirs).await;
+    drop((ours, theirs));
+    lab.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn both_servers_restarted_go_on_where_they_were() {
     let mut lab = Lab::start().await;

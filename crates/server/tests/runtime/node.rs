@@ -30,6 +30,7 @@ pub struct Node {
     pub config: Config,
     pub metrics: Metrics,
     running: Option<Running>,
+    store: Option<Store>,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -46,6 +47,7 @@ impl Node {
             config,
             metrics: Metrics::new(),
             running: None,
+            store: None,
             _dir: Some(dir),
         };
         node.start().await;
@@ -55,9 +57,15 @@ impl Node {
     pub async fn start(&mut self) {
         let store = Store::open(&self.config.data_dir).unwrap();
         self.running = Some(Running::start(&self.config, &store, &self.metrics).await.unwrap());
+        self.store = Some(store);
+    }
+
+    pub fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
     }
 
     pub async fn stop(&mut self) {
+        self.store = None;
         self.running.take().unwrap().stop().await;
     }
 
@@ -202,6 +210,7 @@ fn node(dir: &Path, ca: &Ca, dns: &DnsServer, domain: &str) -> Node {
         config,
         metrics: Metrics::new(),
         running: None,
+        store: None,
         _dir: None,
     }
 }

@@ -308,7 +308,7 @@ impl Author {
                 ServerMessage::Snapshot { wavelet } if wavelet.wavelet == self.wavelet => {
                     bail!("the server no longer knows version {}", self.channel.version())
                 }
-                ServerMessage::NoWave { wave } => bail!("the server no longer has {wave}"),
+                ServerMessage::NoWave { wave, .. } => bail!("the server no longer has {wave}"),
                 _ => {}
             }
         }
