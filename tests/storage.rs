@@ -429,6 +429,32 @@ async fn without_file_descriptors_new_connections_wait_and_work_goes_on() {
 }
 
 #[test]
+fn a_server_that_is_told_to_stop_waits_for_nothing() {
+    let _alone = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    let lab = Lab::start();
+    let bob = lab::text(&lab.ready["servers"][ACME]["users"][0]["address"]).to_owned();
+    let wave = lab.run("alice", &["wave", "new", "Lunch", "--with", &bob]);
+    let wave = lab::text(&wave["wave"]).to_owned();
+    let wanted = lab.conversation("alice", &wave);
+    lab.wait_for_equal("bob", &wave, &wanted, PATIENCE);
+    for server in [INITECH, ACME] {
+        let pid = lab.ready["servers"][server]["pid"].to_string();
+        let runs = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        assert!(runs());
+        let told = Instant::now();
+        Command::new("kill").arg(&pid).status().expect("kill runs");
+        while runs() {
+            assert!(told.elapsed() < PATIENCE, "it never ends");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Its own waits, for whom it does not hear from, have two seconds and more.
+        let took = told.elapsed();
+        println!("stopped in {took:?}");
+        assert!(took < Duration::from_millis(1_800), "{took:?}");
+    }
+}
+
+#[test]
 fn b_207_a_configuration_that_would_not_sync_is_refused() {
     let server = Server::new();
     for line in [
@@ -547,7 +573,20 @@ async fn b_205_what_is_damaged_is_found_by_scrub_and_salvaged() {
     // The server runs; what is damaged is not shown as if nothing were.
     server.start(&[]);
     let alice = sign_in(server.url(), ALICE, PASSWORD).await.expect("signed in");
-    assert!(OpenWave::open(&alice, &name().wave().to_string()).await.is_err());
+    let wave = name().wave().to_string();
+    let words = |opened: anyhow::Result<OpenWave>| opened.err().expect("it is not shown").to_string();
+    let told = words(OpenWave::open(&alice, &wave).await);
+    assert!(told.contains("damaged"), "{told}");
+    // Who is not on it hears of it no more than of one that is not there.
+    let body = json!({"address": "eve@initech.lab", "password": PASSWORD});
+    http::post(server.url(), "/api/register", None, &body)
+        .await
+        .expect("registered");
+    let eve = sign_in(server.url(), "eve@initech.lab", PASSWORD)
+        .await
+        .expect("signed in");
+    let told = words(OpenWave::open(&eve, &wave).await);
+    assert!(!told.contains("damaged"), "{told}");
 }
 
 fn text(path: &Path) -> &str {

@@ -22,7 +22,7 @@ mod turns;
 use std::time::Duration;
 
 use billow_net::{NetEvent, NetHandle};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::wavelets::Wavelets;
@@ -50,20 +50,25 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Federation {
     task: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
 }
 
 impl Federation {
     /// Takes up what was under way and goes on with it.
     pub async fn start(setup: Setup) -> anyhow::Result<Self> {
         let driver = driver::Driver::new(setup).await?;
+        let (stop, stopped) = oneshot::channel();
         Ok(Self {
-            task: tokio::spawn(watch(driver)),
+            task: tokio::spawn(watch(driver, stopped)),
+            stop,
         })
     }
 
-    /// Ends it; to be called when the wavelets are put away, so that what they still say is heard.
+    /// Ends it; to be called when the wavelets are put away and the net has stopped, so that what they still say is heard.
     pub async fn stop(mut self) {
-        // It ends by itself when the net has; it keeps nothing that is not in the store or sent again.
+        // One that has ended already does not hear it.
+        let _ = self.stop.send(());
+        // It keeps nothing that is not in the store or sent again.
         if tokio::time::timeout(Duration::from_secs(2), &mut self.task)
             .await
             .is_err()
@@ -75,9 +80,9 @@ impl Federation {
 
 /// Runs the driver. Without it the server would look well and deliver nothing, so its panic ends the process: whoever
 /// watches over the process starts it again, and nothing is lost that is not in the store or sent again.
-async fn watch(driver: driver::Driver) {
+async fn watch(driver: driver::Driver, stopped: oneshot::Receiver<()>) {
     let mut driving = JoinSet::new();
-    driving.spawn(driver.run());
+    driving.spawn(driver.run(stopped));
     if let Some(Err(error)) = driving.join_next().await
         && error.is_panic()
     {

@@ -183,8 +183,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Runs until the net ends.
-    pub(super) async fn run(mut self) {
+    /// Runs until it is told to stop.
+    pub(super) async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
         loop {
             if let Err(error) = self.drive() {
                 tracing::error!("the federation cannot go on: {error}");
@@ -194,6 +194,7 @@ impl Driver {
             let wake = tokio::time::Instant::from_std(self.wake());
             let taken = tokio::select! {
                 biased;
+                _ = &mut stopped => return self.end().await,
                 Some(done) = self.finished.recv() => self.finish(done),
                 event = self.events.recv() => match event {
                     Some(event) => self.event(event),
@@ -214,6 +215,18 @@ impl Driver {
                 tracing::error!("the federation cannot go on: {error}");
                 return;
             }
+        }
+    }
+
+    /// Takes in what was still said, and keeps how far the peers are.
+    async fn end(mut self) {
+        while let Ok(true) = self.take_another() {}
+        if self.drive().is_err() || self.cursors.is_empty() {
+            return;
+        }
+        let cursors = std::mem::take(&mut self.cursors).into_values().collect();
+        if let Err(error) = self.wavelets.shared().store.keep_cursors(cursors).await {
+            tracing::warn!("how far peers are is not kept, they get some of it again: {error}");
         }
     }
 

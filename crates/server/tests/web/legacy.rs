@@ -126,5 +126,19 @@ async fn why_emoji_are_refused_is_said_to_the_client_in_words() {
             message["delta"]["own"] == json!({ "session": "a", "sequence": 2 })
         })
         .await;
+    drop(alice);
+    server.stop().await;
+
+    // After a restart it is known from the start, although the other server is nowhere to be found.
+    dns.set_zone(Zone::new());
+    let (server, at) = start_with(dir.path(), &text).await;
+    let mut alice = Client::connect(at, &token).await;
+    alice.open(WAVE, None).await;
+    alice.send(submit("b", 1, 5, vec![insert(6, 6, "😀")])).await;
+    let refused = alice.expect("refused").await;
+    assert_eq!(
+        (refused["session"].clone(), refused["reason"].clone()),
+        (json!("b"), json!("legacyPeer"))
+    );
     server.stop().await;
 }
