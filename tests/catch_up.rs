@@ -23,6 +23,8 @@ use serde_json::json;
 
 /// Submissions that are under way at once while the history is written.
 const AT_ONCE: u64 = 100;
+/// A wavelet that nobody else is on has at most so many operations that are not signed yet.
+const UNSEALED_MAX: u64 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(600);
 const PASSWORD: &str = "a long password of dan";
 
@@ -42,11 +44,12 @@ fn b_120_a_long_history_reaches_a_new_domain_to_its_end() {
     let created = runtime.block_on(wave::create(&alice, "Minutes", &[])).unwrap();
     let mut writer = runtime.block_on(Writer::open(&alice, &created));
     runtime.block_on(writer.write(deltas));
+    runtime.block_on(writer.settle());
     let begun = Instant::now();
     let hers = runtime.block_on(writer.add(&dan.address));
     let his = runtime.block_on(arrived(&dan, &created));
     let fetched = begun.elapsed();
-    println!("fetched: {deltas} deltas in {fetched:?}");
+    println!("fetched: {deltas} deltas in {fetched:?}, written in {:?}", writer.took);
     equal(&hers, &his);
 
     // Pushed: bob of acme.lab is on it from the beginning, and his server has never been there.
@@ -58,7 +61,6 @@ fn b_120_a_long_history_reaches_a_new_domain_to_its_end() {
     let hers = runtime.block_on(writer.add(&dan.address));
     lab.restart(ACME);
     let begun = Instant::now();
-    // Says something, so that it is heard of at once.
     let his = runtime.block_on(arrived(&dan, &created));
     let pushed = begun.elapsed();
     println!("pushed: {deltas} deltas in {pushed:?}");
@@ -127,6 +129,7 @@ struct Writer {
     sequence: u64,
     version: u64,
     items: u64,
+    took: Duration,
 }
 
 impl Writer {
@@ -143,18 +146,34 @@ impl Writer {
             blip: created.blip.clone(),
             session: wave::random_token().unwrap(),
             sequence: 0,
+            took: Duration::ZERO,
             items: opened.document(created.blip.as_str()).unwrap().len() as u64,
             socket: opened.socket,
         }
     }
 
     async fn write(&mut self, deltas: u64) {
+        let begun = Instant::now();
         let mut left = deltas;
         while left > 0 {
             let now = left.min(AT_ONCE);
             self.write_at_once(now).await;
             left -= now;
         }
+        self.took = begun.elapsed();
+    }
+
+    /// Waits until the history is signed but for its end, as that of a wavelet that nobody else is on is.
+    async fn settle(&self) {
+        while self.version - self.seen().await.hashed_version > UNSEALED_MAX {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The conversation as it is now.
+    async fn seen(&self) -> WaveletState {
+        let opened = OpenWave::open(&self.profile, &self.wave).await.unwrap();
+        opened.conversation().unwrap().clone()
     }
 
     async fn write_at_once(&mut self, count: u64) {
@@ -213,10 +232,9 @@ impl Writer {
             .await;
         let (_, version) = self.applied().await;
         loop {
-            let opened = OpenWave::open(&self.profile, &self.wave).await.unwrap();
-            let state = opened.conversation().unwrap();
+            let state = self.seen().await;
             if state.version == version && state.hashed_version == version {
-                return state.clone();
+                return state;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

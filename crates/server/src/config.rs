@@ -29,7 +29,7 @@
 //! dialback = []                   # domains known by server dialback if their certificate does not do; "*": all
 //! retry_cap_seconds = 3600        # the longest pause between two tries to reach a domain
 //! unopened_wavelets = 10000       # wavelets of one other domain that nobody here has opened
-//! unopened_megabytes = 64         # what these may take
+//! unopened_megabytes = 256        # what these may take
 //!
 //! [limits]
 //! message_bytes = 1048576         # one WebSocket message

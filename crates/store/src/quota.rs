@@ -20,11 +20,13 @@ pub struct Quota {
     pub bytes: u64,
 }
 
+/// Room for a wavelet of a hundred thousand deltas and for others beside it: somebody who is added to a long one may open it
+/// only when all of it is here.
 impl Default for Quota {
     fn default() -> Self {
         Self {
             wavelets: 10_000,
-            bytes: 64 << 20,
+            bytes: 256 << 20,
         }
     }
 }

@@ -17,6 +17,8 @@ const QUEUE: usize = 4_096;
 const BATCH: usize = 1_024;
 /// Commits between two copies of the log into the database.
 const COMMITS_PER_CHECKPOINT: usize = 256;
+/// Rows written between two such copies: commits of a long history are large.
+const ROWS_PER_CHECKPOINT: u64 = 16_384;
 /// A log of so many pages is copied by the writer itself, so that it can start over.
 const LOG_PAGES_MAX: i64 = 16_384;
 
@@ -66,6 +68,7 @@ impl Writer {
             connection,
             health,
             commits: 0,
+            copied_at: 0,
         };
         let thread = std::thread::Builder::new()
             .name("store".into())
@@ -110,6 +113,8 @@ struct Loop {
     connection: Connection,
     health: Arc<Health>,
     commits: usize,
+    /// How many rows had been written when the log was last to be copied.
+    copied_at: u64,
 }
 
 impl Loop {
@@ -134,8 +139,9 @@ impl Loop {
                 batch.push(next);
             }
             self.commit(batch);
-            if self.health.failure().is_none() && self.commits >= COMMITS_PER_CHECKPOINT {
+            if self.health.failure().is_none() && self.is_much_in_log() {
                 self.commits = 0;
+                self.copied_at = self.connection.total_changes();
                 // Already asked: once is enough.
                 let _ = ask.try_send(());
                 self.bound_log();
@@ -144,6 +150,12 @@ impl Loop {
         drop(ask);
         let _ = copying.join();
         self.close();
+    }
+
+    /// Whether the log should be copied into the database.
+    fn is_much_in_log(&self) -> bool {
+        let rows = self.connection.total_changes().saturating_sub(self.copied_at);
+        self.commits >= COMMITS_PER_CHECKPOINT || rows >= ROWS_PER_CHECKPOINT
     }
 
     /// Says in the database that everything is in it, and makes that true. After a failure the log stays as it is: it may
