@@ -232,10 +232,15 @@ pub(crate) fn check_library(number: i32, found: &str) -> Result<(), OpenError> {
 /// The folder must be ours, and on a disk of this machine.
 fn check_place(path: &Path) -> Result<(), OpenError> {
     check_owner(path)?;
-    let kind = rustix::fs::statfs(path)
-        .ok()
-        .and_then(|about| network_file_system(about.f_type));
-    match kind {
+    match rustix::fs::statfs(path) {
+        Ok(about) => check_kind(path, about.f_type),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Refuses a file system whose locks and shared memory do not hold what the log needs of them.
+pub(crate) fn check_kind(path: &Path, number: rustix::fs::FsWord) -> Result<(), OpenError> {
+    match network_file_system(number) {
         None => Ok(()),
         Some(kind) => Err(OpenError::NetworkFileSystem {
             path: path.to_owned(),
@@ -246,7 +251,7 @@ fn check_place(path: &Path) -> Result<(), OpenError> {
 
 /// The file systems (by their numbers in Linux) that are shared by machines.
 #[allow(clippy::unnecessary_cast, reason = "the number's type differs between machines")]
-pub(crate) fn network_file_system(number: rustix::fs::FsWord) -> Option<&'static str> {
+fn network_file_system(number: rustix::fs::FsWord) -> Option<&'static str> {
     match number as u64 & 0xffff_ffff {
         0x6969 => Some("NFS"),
         0x517b => Some("SMB"),

@@ -1,9 +1,36 @@
 //! A disk that is full, and one that fails.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::{delta, name, write};
-use crate::{Store, StoreError};
+use crate::{OpenError, Store, StoreError, folder};
+
+#[test]
+fn b_207_an_old_sqlite_and_a_disk_of_the_network_are_refused() {
+    for (number, version) in [(3_051_002, "3.51.2"), (3_007_000, "3.7.0")] {
+        let error = folder::check_library(number, version).unwrap_err();
+        assert!(matches!(error, OpenError::OldSqlite { .. }) && error.to_string().contains(version));
+    }
+    // The one that is linked, and every store is opened with.
+    folder::check_library(rusqlite::version_number(), rusqlite::version()).unwrap();
+    let path = Path::new("/srv/billow");
+    for (number, kind) in [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0x0102_1997, "9p"),
+    ] {
+        let error = folder::check_kind(path, number).unwrap_err();
+        assert!(matches!(error, OpenError::NetworkFileSystem { .. }));
+        let words = error.to_string();
+        assert!(words.contains(kind) && words.contains("/srv/billow"), "{words}");
+    }
+    // ext4, XFS, tmpfs.
+    for number in [0xef53, 0x5846_5342, 0x0102_1994] {
+        folder::check_kind(path, number).unwrap();
+    }
+}
 
 async fn room(store: &Store, pages: i64) {
     store
