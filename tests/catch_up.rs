@@ -164,10 +164,17 @@ impl Writer {
     }
 
     /// Waits until the history is signed but for its end, as that of a wavelet that nobody else is on is.
-    async fn settle(&self) {
+    async fn settle(&mut self) {
         while self.version - self.seen().await.hashed_version > UNSEALED_MAX {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.stay().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Says that it is still there: a connection on which nothing is said is ended after a while.
+    async fn stay(&mut self) {
+        self.socket.send(&ClientMessage::Ping).await.unwrap();
+        while !matches!(self.socket.next_within(PATIENCE).await.unwrap(), ServerMessage::Pong) {}
     }
 
     /// The conversation as it is now.
