@@ -362,7 +362,7 @@ impl Discovery {
         };
         self.ask(&domain, jid.clone(), true);
         let running = Running {
-            patience: Some(later(now, ITEMS_TIMEOUT_MS)),
+            patience: Some(now.later(ITEMS_TIMEOUT_MS)),
             items_done: false,
             candidates: Vec::new(),
             reason: SILENCE.into(),
@@ -414,7 +414,7 @@ impl Discovery {
         running.candidates.push(Candidate {
             jid: jid.clone(),
             answer: Answer::Waiting {
-                by: later(now, INFO_TIMEOUT_MS),
+                by: now.later(INFO_TIMEOUT_MS),
             },
         });
         self.ask(domain, jid, false);
@@ -563,7 +563,7 @@ impl Discovery {
 
     fn found(&mut self, now: Timestamp, domain: &Domain, service: Service) {
         if let Some(entry) = self.entries.get_mut(domain) {
-            entry.service = Some((service.clone(), later(now, FOUND_MS)));
+            entry.service = Some((service.clone(), now.later(FOUND_MS)));
             entry.silences = 0;
             entry.search = Search::Idle;
         }
@@ -574,12 +574,12 @@ impl Discovery {
     }
 
     fn failed(&mut self, now: Timestamp, domain: &Domain, reason: String) {
-        let mut retry_at = later(now, FAILED_MS);
+        let mut retry_at = now.later(FAILED_MS);
         if let Some(entry) = self.entries.get_mut(domain) {
             if reason == SILENCE && !planted::is("a lost question leaves a peer alone") {
                 let pause = SILENT_MS << entry.silences.min(4);
                 entry.silences = entry.silences.saturating_add(1);
-                retry_at = later(now, pause.min(FAILED_MS));
+                retry_at = now.later(pause.min(FAILED_MS));
             }
             entry.service = None;
             entry.search = Search::Failed {
@@ -619,10 +619,6 @@ impl Entry {
             _ => None,
         }
     }
-}
-
-fn later(now: Timestamp, milliseconds: i64) -> Timestamp {
-    Timestamp(now.0.saturating_add(milliseconds))
 }
 
 /// The address that is just the domain. Not every domain that can stand in a wave's name is one: labels may be too long

@@ -68,7 +68,7 @@ impl Held {
                 element: element.clone(),
             },
             domain,
-            until: Timestamp(now.0.saturating_add(HOLD_MS)),
+            until: now.later(HOLD_MS),
             bytes,
         });
         true

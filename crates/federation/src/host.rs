@@ -504,7 +504,7 @@ impl Host {
             deltas: deltas.len(),
             bytes: size,
         };
-        let forgotten = lane.sent(id, message, later(now, patience));
+        let forgotten = lane.sent(id, message, now.later(patience));
         self.forget(forgotten);
         self.touch(wavelet);
     }
@@ -556,7 +556,7 @@ impl Host {
         let before = lane.notice.replace(Notice {
             version,
             id,
-            by: later(now, RECEIPT_MS),
+            by: now.later(RECEIPT_MS),
             tries,
         });
         if let Some(before) = before {
@@ -590,7 +590,7 @@ impl Host {
             | Condition::Gone => {
                 // The service may have moved: it is looked for anew.
                 self.service = None;
-                let retry_at = later(now, pause(&mut self.ids, RETRY_MS, RETRY_MAX_MS, 1));
+                let retry_at = now.later(pause(&mut self.ids, RETRY_MS, RETRY_MAX_MS, 1));
                 self.unreachable(now, reason, retry_at);
             }
             Condition::ResourceConstraint
@@ -620,7 +620,7 @@ impl Host {
         } else {
             (RETRY_MS, NOT_NOW_MAX_MS)
         };
-        let next_try = later(now, pause(&mut self.ids, first, longest, lane.attempts() + 1));
+        let next_try = now.later(pause(&mut self.ids, first, longest, lane.attempts() + 1));
         lane.restart();
         lane.hold(now, next_try, reason, true, refused);
         self.touch(wavelet);
@@ -631,7 +631,7 @@ impl Host {
             .away
             .take()
             .map_or((now, 0), |away| (away.hindrance.since, away.attempts));
-        let next_try = retry_at.max(later(now, 1_000));
+        let next_try = retry_at.max(now.later(1_000));
         self.away = Some(Away {
             hindrance: Hindrance {
                 since,
@@ -683,7 +683,7 @@ impl Host {
                     .as_ref()
                     .is_none_or(|trouble| trouble.hindrance.next_try <= now)
             {
-                let next_try = later(now, pause(&mut self.ids, RETRY_MS, RETRY_MAX_MS, lane.attempts() + 1));
+                let next_try = now.later(pause(&mut self.ids, RETRY_MS, RETRY_MAX_MS, lane.attempts() + 1));
                 lane.hold(now, next_try, "no receipt in time", false, false);
             }
             let moved = lane.retry(now, legacy);
@@ -712,7 +712,7 @@ impl Host {
         }
         if let Some(away) = &mut self.away {
             away.attempts += 1;
-            away.hindrance.next_try = later(now, pause(&mut self.ids, 2 * RECEIPT_MS, RETRY_MAX_MS, away.attempts));
+            away.hindrance.next_try = now.later(pause(&mut self.ids, 2 * RECEIPT_MS, RETRY_MAX_MS, away.attempts));
             self.touched.extend(self.due.iter().cloned());
         }
         let Some(service) = &self.service else {
@@ -813,10 +813,6 @@ fn note(set: &mut BTreeSet<WaveletName>, wavelet: &WaveletName, is_in: bool) {
     } else if !set.contains(wavelet) {
         set.insert(wavelet.clone());
     }
-}
-
-fn later(now: Timestamp, milliseconds: i64) -> Timestamp {
-    Timestamp(now.0.saturating_add(milliseconds))
 }
 
 /// A pause that doubles with each attempt, somewhere between a half and the whole of it, so that not all come at once.

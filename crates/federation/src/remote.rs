@@ -289,7 +289,7 @@ impl Remote {
             id,
             InFlight {
                 what,
-                by: Timestamp(now.0.saturating_add(TIMEOUT_MS)),
+                by: now.later(TIMEOUT_MS),
             },
         );
     }

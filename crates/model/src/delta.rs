@@ -9,6 +9,14 @@ use crate::version::{HashedVersion, Version};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
+impl Timestamp {
+    /// So many milliseconds later; at the end of time there it stays.
+    #[must_use]
+    pub const fn later(self, milliseconds: i64) -> Self {
+        Self(self.0.saturating_add(milliseconds))
+    }
+}
+
 /// One change to a wavelet; each raises the version by one (operations.md §7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaveletOp {

@@ -435,7 +435,7 @@ fn hash_of(secret: &str) -> TokenHash {
 }
 
 fn later(time: Timestamp, by: Duration) -> Timestamp {
-    Timestamp(time.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+    time.later(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(crate) fn steady() -> Timestamp {
     static START: OnceLock<(Timestamp, Instant)> = OnceLock::new();
     let (start, since) = START.get_or_init(|| (now(), Instant::now()));
     let elapsed = i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX);
-    Timestamp(start.0.saturating_add(elapsed))
+    start.later(elapsed)
 }
 
 /// The time for waits and deadlines of our own.

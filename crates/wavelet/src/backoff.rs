@@ -40,6 +40,6 @@ impl Backoff {
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
         let delay = FIRST_MS / 4 + self.state % most;
-        Timestamp(now.0.saturating_add(i64::try_from(delay).unwrap_or(i64::MAX)))
+        now.later(i64::try_from(delay).unwrap_or(i64::MAX))
     }
 }

@@ -575,7 +575,7 @@ impl HostedWavelet {
     /// What cannot be signed now stays where it is, and is tried again.
     fn sign_failed(&mut self, now: Timestamp) {
         if self.signing.take().is_some() {
-            self.sign_again = Some(Timestamp(now.0.saturating_add(SIGN_AGAIN_MS)));
+            self.sign_again = Some(now.later(SIGN_AGAIN_MS));
         }
     }
 

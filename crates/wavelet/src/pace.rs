@@ -36,7 +36,7 @@ impl Pace {
             self.next = Timestamp(until);
             return None;
         }
-        self.next = Timestamp(now.0.saturating_add(self.pause(wavelet)));
+        self.next = now.later(self.pause(wavelet));
         Some(wavelet.digest())
     }
 

@@ -329,7 +329,7 @@ fn a_component_that_speaks_shows_that_its_domain_is_worth_another_look() {
         driver.tell(claimed("wave.beta.test")).is_empty(),
         "it was looked for just now"
     );
-    driver.now = later(driver.now, CLAIM_AGAIN_MS);
+    driver.now = driver.now.later(CLAIM_AGAIN_MS);
     assert!(driver.tell(claimed("evilbeta.test")).is_empty(), "that is not below it");
     assert!(driver.tell(claimed("wave.evil.test")).is_empty());
     assert!(!driver.tell(claimed("wave.beta.test")).is_empty());

@@ -242,7 +242,7 @@ impl Lane {
     pub(super) fn late_notice(&mut self, now: Timestamp, away: bool) -> Option<Notice> {
         let notice = self.notice.as_mut().filter(|notice| notice.by <= now)?;
         if away {
-            notice.by = Timestamp(now.0.saturating_add(RECEIPT_MS));
+            notice.by = now.later(RECEIPT_MS);
             return None;
         }
         self.notice.take()
@@ -304,7 +304,7 @@ impl Lane {
         }
         trouble.gates = false;
         let patience = if legacy { LEGACY_RECEIPT_MS } else { RECEIPT_MS };
-        trouble.hindrance.next_try = Timestamp(now.0.saturating_add(patience));
+        trouble.hindrance.next_try = now.later(patience);
         self.restart();
         false
     }

@@ -118,7 +118,7 @@ impl Driver {
             match output {
                 Output::Discover => {
                     self.discovered += 1;
-                    let retry_at = later(self.now, 60_000);
+                    let retry_at = self.now.later(60_000);
                     let answer = if self.findable {
                         Input::Service(self.service())
                     } else {
@@ -546,7 +546,7 @@ fn an_unreachable_peer_waits_and_gets_everything_at_once_when_it_is_back() {
     let first = driver.sealed(&names[0], 0);
     driver.receipt(&first[0]);
     driver.sealed(&names[0], 1);
-    let retry_at = later(driver.now, 5_000);
+    let retry_at = driver.now.later(5_000);
     driver.tell(Input::Unreachable {
         reason: "connection refused".into(),
         retry_at,
@@ -570,7 +570,7 @@ fn an_unreachable_peer_waits_and_gets_everything_at_once_when_it_is_back() {
     }
     // A single message tries whether it is there.
     assert_eq!(driver.wait().len(), 1);
-    let retry_at = later(driver.now, 40_000);
+    let retry_at = driver.now.later(40_000);
     driver.tell(Input::Unreachable {
         reason: "connection refused".into(),
         retry_at,
@@ -638,7 +638,7 @@ fn b_069_a_message_that_is_too_big_is_cut_until_it_is_a_single_delta() {
     driver.receipt(&first[0]);
     driver.tell(Input::Unreachable {
         reason: String::new(),
-        retry_at: later(driver.now, 1_000),
+        retry_at: driver.now.later(1_000),
     });
     for at in 1..40 {
         driver.sealed(&name, at);
@@ -911,7 +911,7 @@ fn b_226_receipts_of_an_old_connection_that_come_late_and_twice_move_nothing_bac
     let mut driver = Driver::new(BILLOW, vec![(name.clone(), log(&name, 6))]);
     let mut peer = Peer::new(BILLOW);
     let mut old: Vec<Element> = (0..4).flat_map(|at| driver.sealed(&name, at)).collect();
-    let retry_at = later(driver.now, 1_000);
+    let retry_at = driver.now.later(1_000);
     driver.tell(Input::Unreachable {
         reason: "reset".into(),
         retry_at,

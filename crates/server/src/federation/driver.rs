@@ -402,7 +402,7 @@ impl Driver {
             } => {
                 let wait = retry_at.duration_since(SystemTime::now()).unwrap_or_default();
                 let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-                let retry_at = Timestamp(clock::steady().0.saturating_add(wait));
+                let retry_at = clock::steady().later(wait);
                 self.unreachable(&peer, &reason, retry_at);
             }
             NetEvent::Bounced {
@@ -479,7 +479,7 @@ impl Driver {
                 self.answer(iq.error(StanzaError::new(bounce_condition(bounce), reason)));
             }
             Ok(Stanza::Iq(iq)) if is_request(&iq) => {
-                self.unreachable(peer, &reason, Timestamp(clock::steady().0.saturating_add(1_000)));
+                self.unreachable(peer, &reason, clock::steady().later(1_000));
             }
             // Answers that do not get through: the asker asks again.
             Ok(_) | Err(_) => {}

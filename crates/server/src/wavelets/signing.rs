@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use billow_model::{Delta, Domain, Timestamp};
+use billow_model::{Delta, Domain};
 use billow_signing::{Authority, SignError, Signer, Validity};
 use billow_store::Store;
 use billow_wire::{Encoded, SignedDelta};
@@ -101,7 +101,7 @@ pub async fn own_signer(store: &Store, domain: &Domain) -> anyhow::Result<Signer
     let now = clock::now();
     let validity = Validity {
         from: now,
-        until: Timestamp(now.0.saturating_add(TEN_YEARS_MS)),
+        until: now.later(TEN_YEARS_MS),
     };
     let issued = Authority::new("Billow, this server only", validity)?.issue(domain, &[], validity)?;
     store.set_value(KEY, Bytes::from(issued.key_pem.clone())).await?;

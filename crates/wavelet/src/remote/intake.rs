@@ -325,7 +325,7 @@ impl RemoteWavelet {
     }
 
     pub(super) fn intake_deadline(&self) -> Option<Timestamp> {
-        let after = |since: Timestamp| Timestamp(since.0.saturating_add(REQUEST_MS));
+        let after = |since: Timestamp| since.later(REQUEST_MS);
         if let Some(fetching) = &self.intake.fetching {
             return Some(after(fetching.since));
         }
@@ -399,7 +399,7 @@ impl RemoteWavelet {
 
     /// Takes note of a version that the host must have, because it has answered so.
     pub(super) fn expect_echo(&mut self, now: Timestamp, resulting: HashedVersion) {
-        self.look_ahead(resulting, Timestamp(now.0.saturating_add(ECHO_MS)));
+        self.look_ahead(resulting, now.later(ECHO_MS));
     }
 
     pub(super) fn send_receipts(&mut self) {

@@ -152,7 +152,7 @@ impl Outbox {
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         match &self.flight.as_ref()?.stage {
-            Stage::Sending { since, .. } => Some(Timestamp(since.0.saturating_add(ANSWER_MS))),
+            Stage::Sending { since, .. } => Some(since.later(ANSWER_MS)),
             Stage::Again { at, .. } | Stage::Unsigned { at, .. } => Some(*at),
             Stage::News { until, .. } => Some(*until),
             Stage::Signing(_) | Stage::Storing | Stage::Echo(_) | Stage::Dropping(_) => None,
@@ -326,7 +326,7 @@ impl RemoteWavelet {
     pub(super) fn sign_failed(&mut self, now: Timestamp) {
         let Some(flight) = &mut self.outbox.flight else { return };
         let Stage::Signing(delta) = &flight.stage else { return };
-        let at = Timestamp(now.0.saturating_add(SIGN_AGAIN_MS));
+        let at = now.later(SIGN_AGAIN_MS);
         let delta = delta.clone();
         flight.stage = Stage::Unsigned { delta, at };
     }
@@ -437,7 +437,7 @@ impl RemoteWavelet {
             }
             Err(SubmitFailure::Stale(reason)) => {
                 self.host_spoke(now);
-                let until = Timestamp(now.0.saturating_add(NEWS_MS));
+                let until = now.later(NEWS_MS);
                 flight.stage = Stage::News { until, reason };
                 self.outbox.flight = Some(flight);
                 self.rebase(now);
