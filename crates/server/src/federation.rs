@@ -18,6 +18,7 @@ mod report;
 mod running;
 mod serve;
 mod turns;
+mod wording;
 
 use std::time::Duration;
 

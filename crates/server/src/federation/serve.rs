@@ -11,8 +11,8 @@ use billow_federation::{Code, FederationError, legacy};
 use billow_model::{Domain, HashedVersion, Version, WaveletName};
 use billow_net::{BounceReason, NetHandle};
 use billow_store::StoreError;
+use billow_wavelet::Readers;
 use billow_wavelet::remote::{UpdateRefusal, Verification};
-use billow_wavelet::{Readers, Refusal};
 use billow_wire::exchange::{HistoryRequest, HistoryResponse, SignerRequest, SubmitRequest, SubmitResponse};
 use billow_wire::{AppliedDelta, Encoded, Message as _, SignerInfo};
 use billow_xmpp::{Element, Iq, IqKind, Jid, Stanza};
@@ -24,6 +24,7 @@ use super::reach::Reach;
 use super::refusals::Refusals;
 use super::report;
 use super::turns::{Turn, Turns};
+use super::wording::{submit_error, update_error};
 use crate::clock;
 use crate::wavelets::{Wavelets, verify};
 
@@ -574,36 +575,4 @@ impl Serve {
 fn storage(error: &StoreError) -> FederationError {
     tracing::error!("the store: {error}");
     FederationError::new(Code::InternalServerError, "Storage access failure")
-}
-
-/// A refusal of a submission in the reference's words (protocol.md §5.12), for its own remotes read them.
-fn submit_error(refusal: &Refusal, name: &WaveletName) -> FederationError {
-    match refusal {
-        Refusal::NotParticipant(author) => {
-            FederationError::bad_request(format!("{author} is not a participant of {}", name.to_uri()))
-        }
-        Refusal::Rebase | Refusal::UnknownVersion => FederationError::new(Code::NotAcceptable, refusal.to_string()),
-        Refusal::Unavailable => FederationError::new(Code::ResourceConstraint, refusal.to_string()),
-        Refusal::AuthorRemoved(_)
-        | Refusal::NoOperations
-        | Refusal::CreatesWavelet
-        | Refusal::FirstAddsAuthor
-        | Refusal::InvalidHash(_)
-        | Refusal::DoesNotApply(_)
-        | Refusal::HostRefused(_)
-        | Refusal::OutOfOrder => FederationError::bad_request(refusal.to_string()),
-        Refusal::Schema(_) | Refusal::TooLarge(_) | Refusal::LegacyPeer(_) => {
-            FederationError::new(Code::NotAuthorized, refusal.to_string())
-        }
-    }
-}
-
-fn update_error(refusal: &UpdateRefusal) -> FederationError {
-    let code = match refusal {
-        UpdateRefusal::BadSignature(_) | UpdateRefusal::Contradiction(_) => Code::BadRequest,
-        UpdateRefusal::NoLocalParticipant | UpdateRefusal::UserData => Code::ItemNotFound,
-        UpdateRefusal::UnknownSigner(_) | UpdateRefusal::Quarantined => Code::InternalServerError,
-        UpdateRefusal::TooManyPending | UpdateRefusal::Unavailable => Code::ResourceConstraint,
-    };
-    FederationError::new(code, refusal.to_string())
 }

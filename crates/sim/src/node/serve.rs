@@ -1,5 +1,8 @@
 //! Answers what peers ask, in the words and by the rules of `billow-server`'s federation.
 
+#[path = "../../../server/src/federation/wording.rs"]
+mod wording;
+
 use billow_federation::inbound::{Ask, Updates};
 use billow_federation::{Code, FederationError, legacy};
 use billow_model::{HashedVersion, Timestamp, Version, WaveletName};
@@ -10,6 +13,7 @@ use billow_wire::{AppliedDelta, Encoded, SignerId, SignerInfo};
 
 use super::{Node, Now, Writer};
 use crate::disk::Write;
+use wording::{submit_error, update_error};
 
 /// Deltas in such an answer.
 const DELTAS_MAX: usize = 1_000;
@@ -292,36 +296,4 @@ impl Node {
 
 fn too_much() -> FederationError {
     FederationError::new(Code::ResourceConstraint, "too much is under way for this server")
-}
-
-/// A refusal of a submission in the reference's words (protocol.md §5.12).
-fn submit_error(refusal: &Refusal, name: &WaveletName) -> FederationError {
-    match refusal {
-        Refusal::NotParticipant(author) => {
-            FederationError::bad_request(format!("{author} is not a participant of {}", name.to_uri()))
-        }
-        Refusal::Rebase | Refusal::UnknownVersion => FederationError::new(Code::NotAcceptable, refusal.to_string()),
-        Refusal::Unavailable => FederationError::new(Code::ResourceConstraint, refusal.to_string()),
-        Refusal::AuthorRemoved(_)
-        | Refusal::NoOperations
-        | Refusal::CreatesWavelet
-        | Refusal::FirstAddsAuthor
-        | Refusal::InvalidHash(_)
-        | Refusal::DoesNotApply(_)
-        | Refusal::HostRefused(_)
-        | Refusal::OutOfOrder => FederationError::bad_request(refusal.to_string()),
-        Refusal::Schema(_) | Refusal::TooLarge(_) | Refusal::LegacyPeer(_) => {
-            FederationError::new(Code::NotAuthorized, refusal.to_string())
-        }
-    }
-}
-
-fn update_error(refusal: &UpdateRefusal) -> FederationError {
-    let code = match refusal {
-        UpdateRefusal::BadSignature(_) | UpdateRefusal::Contradiction(_) => Code::BadRequest,
-        UpdateRefusal::NoLocalParticipant | UpdateRefusal::UserData => Code::ItemNotFound,
-        UpdateRefusal::UnknownSigner(_) | UpdateRefusal::Quarantined => Code::InternalServerError,
-        UpdateRefusal::TooManyPending | UpdateRefusal::Unavailable => Code::ResourceConstraint,
-    };
-    FederationError::new(code, refusal.to_string())
 }
