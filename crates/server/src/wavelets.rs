@@ -32,7 +32,7 @@ use billow_signing::{Verified, Verifier};
 use billow_store::{Quota, Store, StoreError};
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::UpdateRefusal;
-use billow_wavelet::{Readers, Record, Refusal, Seal, Submission, access};
+use billow_wavelet::{Readers, Record, Refusal, Seal, Seals, Submission, access};
 use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
 use billow_wire::{Encoded, FromHost, SignedDelta};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -42,7 +42,6 @@ use crate::metrics::Metrics;
 use crate::web::messages::PeerDelivery;
 
 use actor::{Mailbox, Message};
-use machine::Seals;
 pub(crate) use remote::verify;
 pub use shown::{ShownDelta, operation, state};
 pub use signing::SigningPool;

@@ -239,7 +239,7 @@ enum Reply {
 /// Who waits for a write.
 #[derive(Debug)]
 enum Writer {
-    Wavelet(WaveletName, u64, wavelets::Written),
+    Wavelet(WaveletName, u64, billow_wavelet::Written),
     Snapshot(WaveletName, u64, Version),
     Cursors(BTreeMap<(WaveletName, Domain), Cursor>),
     Posted(Ask, SignerInfo, Timestamp),
@@ -566,7 +566,7 @@ impl Node {
                 } => {
                     self.cursors
                         .insert((wavelet, peer.clone()), Cursor { acknowledged, until });
-                    self.cursors_at.get_or_insert(later(now.steady, CURSORS_EVERY_MS));
+                    self.cursors_at.get_or_insert(now.steady.later(CURSORS_EVERY_MS));
                 }
                 host::Output::Changed { .. } => {}
             }
@@ -727,7 +727,7 @@ impl Node {
                 self.answer(now, iq.error(StanzaError::new(condition, REASON)));
             }
             Ok(Stanza::Iq(iq)) if matches!(iq.kind, IqKind::Get(_) | IqKind::Set(_)) => {
-                self.unreachable(now, peer, REASON, later(now.steady, 1_000));
+                self.unreachable(now, peer, REASON, now.steady.later(1_000));
             }
             // Answers that do not get through: the asker asks again.
             Ok(_) | Err(_) => {}
@@ -972,7 +972,7 @@ impl Node {
                         // One that has moved on since counts.
                         self.cursors.entry(key).or_insert(cursor);
                     }
-                    self.cursors_at.get_or_insert(later(now.steady, CURSORS_EVERY_MS));
+                    self.cursors_at.get_or_insert(now.steady.later(CURSORS_EVERY_MS));
                 }
             }
             Some(Writer::Posted(ask, info, at)) => self.signer_kept(&ask, info, at, taken),
@@ -1025,10 +1025,6 @@ impl inbound::Surroundings for Around<'_> {
     fn description(&self) -> &str {
         self.description
     }
-}
-
-fn later(now: Timestamp, milliseconds: i64) -> Timestamp {
-    Timestamp(now.0.saturating_add(milliseconds))
 }
 
 fn ids(seed: u64, machine: u64) -> Ids {

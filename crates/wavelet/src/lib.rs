@@ -7,6 +7,8 @@
 //! - [`RemoteWavelet`] is our copy of somebody else's: it verifies and applies what the host says, fetches what is
 //!   missing, and carries our users' submissions to the host, one at a time, until the host has answered.
 //!
+//! [`Machine`] is either of them, where it does not matter which.
+//!
 //! Both are told things with `handle(now, input)` and asked with `poll()` until it returns `None`; `deadline()` says when
 //! they next want a tick. Everything with an effect (storing, signing, verifying, sending, fetching) is an output, and its
 //! result comes back as an input. Three versions order everything: applied ≥ persisted (shown) ≥ sealed.
@@ -18,6 +20,7 @@ mod composed;
 pub mod hosted;
 pub mod limits;
 mod log;
+mod machine;
 mod pace;
 mod placement;
 pub mod record;
@@ -28,5 +31,6 @@ mod snapshot;
 pub use access::Readers;
 pub use hosted::{HostedInput, HostedOutput, HostedWavelet};
 pub use limits::Refusal;
+pub use machine::{Machine, Seals, Written};
 pub use record::{LoadError, Origin, Record, Seal, SignedDigest, StoredRecord, Submission};
 pub use remote::{Evidence, RemoteInput, RemoteOutput, RemoteWavelet, Standing};

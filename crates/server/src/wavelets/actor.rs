@@ -11,15 +11,16 @@ use billow_signing::Verified;
 use billow_store::{Snapshot, StoreError};
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::UpdateRefusal;
-use billow_wavelet::{HostedInput, Readers, Record, Refusal, RemoteInput, StoredRecord, Submission, access};
+use billow_wavelet::{
+    HostedInput, Machine, Readers, Record, Refusal, RemoteInput, Seals, StoredRecord, Submission, access,
+};
 use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
 use billow_wire::{Encoded, FromHost, SignedDelta};
 use tokio::sync::{mpsc, oneshot};
 
 use super::keeper::{Done, Keeper, until};
-use super::machine::{Machine, Seals};
 use super::subscribers::{Caret, CaretSource, Start, Subscription};
-use super::{Shared, aside_if, hosted, remote};
+use super::{Shared, aside_if, hosted, machine, remote};
 use crate::clock;
 use crate::web::messages::PeerDelivery;
 
@@ -102,7 +103,7 @@ pub(super) fn start(name: WaveletName, shared: Arc<Shared>) -> Mailbox {
 }
 
 async fn run(name: WaveletName, shared: Arc<Shared>, mut receiver: mpsc::Receiver<Message>) {
-    let machine = match Machine::load(&name, &shared).await {
+    let machine = match machine::load(&name, &shared).await {
         Ok(machine) => machine,
         Err(error) => {
             tracing::error!("{name} cannot be loaded: {error}");
@@ -210,10 +211,10 @@ impl Actor {
                 Some(message) = self.receiver.recv() => self.take(message),
                 Ok(()) = legacy.changed() => {
                     let domains = legacy.borrow_and_update().clone();
-                    self.machine.tell_legacy(domains);
+                    self.machine.tell_legacy(clock::steady(), domains);
                 }
                 Ok(()) = stopping.changed(), if !stop => {}
-                () = tokio::time::sleep_until(wake) => self.machine.tick(),
+                () = tokio::time::sleep_until(wake) => self.machine.tick(clock::steady()),
             }
             for _ in 0..ROUND {
                 if let Ok(done) = self.finished.try_recv() {
@@ -432,7 +433,7 @@ impl Actor {
             }
             Done::Signed(None) => {
                 self.keeper.shared.metrics.count("signing", "failed");
-                self.machine.sign_failed();
+                self.machine.sign_failed(now);
             }
             Done::Signed(Some(delta)) => match &mut self.machine {
                 Machine::Hosted(machine) => machine.handle(now, HostedInput::Signed { delta }),

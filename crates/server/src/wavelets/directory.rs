@@ -3,8 +3,7 @@
 use billow_model::{Domain, ParticipantId, WaveletName};
 use billow_store::StoreError;
 
-use super::Wavelets;
-use super::machine::Machine;
+use super::{Wavelets, machine};
 
 impl Wavelets {
     /// If rows of that were damaged, and so are gone: reads every wavelet and puts its rows right. A wavelet that does not
@@ -27,7 +26,7 @@ impl Wavelets {
 
     /// Who is on a wavelet, and which other domains we tell of it.
     async fn read_directory(&self, name: &WaveletName) -> Result<(Vec<ParticipantId>, Vec<Domain>), StoreError> {
-        let machine = Machine::load(name, &self.shared).await?.machine;
+        let machine = machine::load(name, &self.shared).await?.machine;
         let people = machine.wavelet().participants().to_vec();
         if !self.hosts(name) {
             return Ok((people, Vec::new()));

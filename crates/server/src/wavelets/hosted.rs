@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use billow_model::{Domain, WaveletOp};
 use billow_store::WaveletWrite;
-use billow_wavelet::{HostedOutput, HostedWavelet, Record};
+use billow_wavelet::{HostedOutput, HostedWavelet, Record, Written};
 
-use super::keeper::{Keeper, Written, kind};
+use super::keeper::{Keeper, kind};
 use super::stored;
 
 /// Asks the machine until it wants nothing more. What is to be stored is stored in one write; whether there is something.

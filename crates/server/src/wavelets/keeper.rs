@@ -8,7 +8,7 @@ use billow_model::{ParticipantId, Timestamp, Version, Wavelet, WaveletName, Wave
 use billow_store::{StoreError, WaveletWrite};
 use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::UpdateRefusal;
-use billow_wavelet::{Record, Refusal, RemoteInput, StoredRecord, access};
+use billow_wavelet::{Record, Refusal, RemoteInput, StoredRecord, Written, access};
 use billow_wire::exchange::SubmitResponse;
 use billow_wire::{Encoded, SignedDelta};
 use tokio::sync::{mpsc, oneshot};
@@ -46,16 +46,6 @@ pub(super) enum Done {
     },
     /// A snapshot is kept, or not.
     Snapshot { version: Version, kept: bool },
-}
-
-/// What a write held.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Written {
-    pub(super) records_upto: Option<Version>,
-    pub(super) seals_upto: Option<Version>,
-    pub(super) outgoing: bool,
-    /// All of the history was stored anew.
-    pub(super) replaced: bool,
 }
 
 /// Everything of a wavelet's task but the machine.

@@ -6,10 +6,10 @@ use billow_model::{HashedVersion, Timestamp, Version};
 use billow_signing::{ChainError, VerifyError};
 use billow_store::{Outgoing, StoreError, WaveletWrite};
 use billow_wavelet::remote::{HostState, UpdateRefusal, Verification};
-use billow_wavelet::{RemoteInput, RemoteOutput, RemoteWavelet, Standing, StoredRecord};
+use billow_wavelet::{RemoteInput, RemoteOutput, RemoteWavelet, Standing, StoredRecord, Written};
 use billow_wire::{Encoded, Message as _, SignedDelta, SignerId};
 
-use super::keeper::{Done, Keeper, Written};
+use super::keeper::{Done, Keeper};
 use super::{Shared, aside_if, stored};
 use crate::clock;
 use crate::web::messages::{DeliveryState, PeerDelivery};

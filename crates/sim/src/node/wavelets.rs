@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use billow_model::{Domain, HashedVersion, ParticipantId, Timestamp, Version, Wavelet, WaveletName, WaveletOp};
+use billow_model::{Domain, ParticipantId, Timestamp, Version, WaveletName, WaveletOp};
 use billow_signing::VerifyError;
 use billow_wavelet::remote::{UpdateRefusal, Verification};
 use billow_wavelet::{
-    HostedInput, HostedOutput, HostedWavelet, Readers, Refusal, RemoteInput, RemoteOutput, RemoteWavelet, StoredRecord,
-    Submission,
+    HostedInput, HostedOutput, HostedWavelet, Machine, Readers, Refusal, RemoteInput, RemoteOutput, RemoteWavelet,
+    StoredRecord, Submission, Written,
 };
 use billow_wire::exchange::{HistoryRequest, SignerRequest, SubmitRequest};
 use billow_wire::{Encoded, SignedDelta};
 
-use super::{Action, Config, Node, Now, Reply, Writer, later, remote};
+use super::{Action, Config, Node, Now, Reply, Writer, remote};
 use crate::disk::{Loaded, Snapshot, WaveletWrite, Write, new_domains};
 
 /// How long a wavelet that is not on the disk is kept, ms.
@@ -31,18 +31,13 @@ pub(super) struct Live {
     snapshot_under_way: bool,
 }
 
-pub(super) enum Machine {
-    Hosted(Box<HostedWavelet>),
-    Remote(Box<RemoteWavelet>),
-}
-
-/// What a write of a wavelet held.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Written {
-    records: Option<Version>,
-    seals: Option<Version>,
-    outgoing: bool,
-    replaced: bool,
+/// What a machine wants stored in one write, as its node works through what it wants.
+struct Turn<'a> {
+    now: Now,
+    name: &'a WaveletName,
+    life: u64,
+    write: WaveletWrite,
+    written: Written,
 }
 
 impl Live {
@@ -59,105 +54,7 @@ impl Live {
         } else {
             config.idle_ms.min(UNKNOWN_MS)
         };
-        later(self.used, idle)
-    }
-}
-
-impl Machine {
-    pub(super) fn wavelet(&self) -> &Wavelet {
-        match self {
-            Self::Hosted(machine) => machine.wavelet(),
-            Self::Remote(machine) => machine.wavelet(),
-        }
-    }
-
-    pub(super) fn sealed(&self) -> HashedVersion {
-        match self {
-            Self::Hosted(machine) => machine.sealed().clone(),
-            Self::Remote(machine) => machine.sealed(),
-        }
-    }
-
-    pub(super) fn readers(&self) -> &Readers {
-        match self {
-            Self::Hosted(machine) => machine.readers(),
-            Self::Remote(machine) => machine.readers(),
-        }
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        match self {
-            Self::Hosted(machine) => machine.is_idle(),
-            Self::Remote(machine) => machine.is_idle(),
-        }
-    }
-
-    fn deadline(&self) -> Option<Timestamp> {
-        match self {
-            Self::Hosted(machine) => machine.deadline(),
-            Self::Remote(machine) => machine.deadline(),
-        }
-    }
-
-    pub(super) fn is_quarantined(&self) -> bool {
-        matches!(self, Self::Remote(machine) if machine.is_quarantined())
-    }
-
-    /// Whether there is anything on the disk to come back to.
-    fn is_admitted(&self) -> bool {
-        match self {
-            Self::Hosted(machine) => machine.wavelet().version() > Version::ZERO,
-            Self::Remote(machine) => machine.is_admitted(),
-        }
-    }
-
-    fn failed(&self) -> bool {
-        match self {
-            Self::Hosted(machine) => machine.failed(),
-            Self::Remote(machine) => machine.failed(),
-        }
-    }
-
-    fn snapshot(&self) -> bytes::Bytes {
-        match self {
-            Self::Hosted(machine) => machine.snapshot(),
-            Self::Remote(machine) => machine.snapshot(),
-        }
-    }
-
-    fn load(
-        now: Timestamp,
-        name: &WaveletName,
-        config: &Config,
-        seed: u64,
-        loaded: Option<Loaded>,
-    ) -> Result<Self, String> {
-        let local = [config.domain.clone()].into();
-        let hosted = *name.host() == config.domain;
-        let Some(Loaded {
-            snapshot,
-            records,
-            outgoing,
-            standing,
-        }) = loaded
-        else {
-            return Ok(if hosted {
-                Self::Hosted(Box::new(HostedWavelet::new(name.clone())))
-            } else {
-                Self::Remote(Box::new(RemoteWavelet::new(name.clone(), local, seed)))
-            });
-        };
-        let state = snapshot.as_ref().map(|snapshot| snapshot.state.as_ref());
-        if hosted {
-            let machine = HostedWavelet::load(name.clone(), state, records).map_err(|error| error.to_string())?;
-            return Ok(Self::Hosted(Box::new(machine)));
-        }
-        let machine = RemoteWavelet::load(name.clone(), local, seed, state, records, outgoing);
-        let mut machine = machine.map_err(|error| error.to_string())?;
-        if let Some(standing) = standing {
-            machine.restore(now, standing);
-        }
-        Ok(Self::Remote(Box::new(machine)))
+        self.used.later(idle)
     }
 }
 
@@ -171,7 +68,7 @@ impl Node {
                 .as_ref()
                 .and_then(|loaded| Some(loaded.snapshot.as_ref()?.version));
             let seed = self.config.seed ^ life.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let machine = match Machine::load(now.steady, name, &self.config, seed, loaded) {
+            let machine = match load_machine(now.steady, name, &self.config, seed, loaded) {
                 Ok(machine) => machine,
                 Err(reason) => {
                     let wavelet = name.clone();
@@ -326,11 +223,8 @@ impl Node {
     }
 
     fn tell_legacy_to(&mut self, now: Now, name: &WaveletName) {
-        let domains = self.legacy.clone();
-        match self.live.get_mut(name).map(|live| &mut live.machine) {
-            Some(Machine::Hosted(machine)) => machine.handle(now.wall, HostedInput::LegacyDomains(domains)),
-            Some(Machine::Remote(machine)) => machine.handle(now.steady, RemoteInput::LegacyDomains(domains)),
-            None => {}
+        if let Some(live) = self.live.get_mut(name) {
+            live.machine.tell_legacy(now.steady, self.legacy.clone());
         }
     }
 
@@ -361,28 +255,9 @@ impl Node {
         };
         self.touched.insert(name.clone());
         match &mut live.machine {
-            Machine::Hosted(machine) if !taken => machine.handle(now.wall, HostedInput::PersistFailed),
-            Machine::Remote(machine) if !taken => machine.handle(now.steady, RemoteInput::PersistFailed),
-            Machine::Hosted(machine) => {
-                if let Some(upto) = written.records {
-                    machine.handle(now.wall, HostedInput::Persisted { upto });
-                }
-                // Its pauses go by the steady clock; the wall clock is for what deltas say.
-                if let Some(upto) = written.seals {
-                    machine.handle(now.steady, HostedInput::SealPersisted { upto });
-                }
-            }
-            Machine::Remote(machine) => {
-                if let Some(upto) = written.records {
-                    machine.handle(now.steady, RemoteInput::Persisted { upto });
-                }
-                if written.outgoing {
-                    machine.handle(now.steady, RemoteInput::OutgoingPersisted);
-                }
-                if written.replaced {
-                    machine.handle(now.steady, RemoteInput::Replaced);
-                }
-            }
+            machine if taken => machine.stored(now.steady, written),
+            Machine::Hosted(machine) => machine.handle(now.steady, HostedInput::PersistFailed),
+            Machine::Remote(machine) => machine.handle(now.steady, RemoteInput::PersistFailed),
         }
     }
 
@@ -402,14 +277,20 @@ impl Node {
     pub(super) fn drive_wavelet(&mut self, now: Now, name: &WaveletName) {
         let Some(live) = self.live.get(name) else { return };
         let life = live.life;
-        let mut write = WaveletWrite::new(name.clone());
-        let mut written = Written::default();
+        let mut turn = Turn {
+            now,
+            name,
+            life,
+            write: WaveletWrite::new(name.clone()),
+            written: Written::default(),
+        };
         match &live.machine {
-            Machine::Hosted(_) => self.drive_hosted(now, name, life, &mut write, &mut written),
-            Machine::Remote(_) => self.drive_replica(now, name, life, &mut write, &mut written),
+            Machine::Hosted(_) => self.drive_hosted(&mut turn),
+            Machine::Remote(_) => self.drive_replica(&mut turn),
         }
-        let standing = write.standing.is_some();
-        if standing || written.replaced || written.records.is_some() || written.seals.is_some() || written.outgoing {
+        let Turn { write, written, .. } = turn;
+        let records = written.records_upto.is_some() || written.seals_upto.is_some();
+        if records || write.standing.is_some() || written.replaced || written.outgoing {
             self.write(now, Write::Wavelet(write), Writer::Wavelet(name.clone(), life, written));
         }
         let Some(live) = self.live.get(name) else { return };
@@ -422,14 +303,15 @@ impl Node {
         }
     }
 
-    fn drive_hosted(
-        &mut self,
-        now: Now,
-        name: &WaveletName,
-        life: u64,
-        write: &mut WaveletWrite,
-        written: &mut Written,
-    ) {
+    fn drive_hosted(&mut self, turn: &mut Turn<'_>) {
+        let Turn {
+            now,
+            name,
+            life,
+            write,
+            written,
+        } = turn;
+        let (now, life) = (*now, *life);
         loop {
             let Some(Machine::Hosted(machine)) = self.live.get_mut(name).map(|live| &mut live.machine) else {
                 return;
@@ -438,11 +320,11 @@ impl Node {
             match output {
                 HostedOutput::Persist(record) => {
                     write.reached.extend(new_domains(&record, &self.config.domain));
-                    written.records = Some(record.resulting());
+                    written.records_upto = Some(record.resulting());
                     write.records.push(StoredRecord { record, seal: None });
                 }
                 HostedOutput::PersistSeal(seal) => {
-                    written.seals = Some(seal.resulting.version);
+                    written.seals_upto = Some(seal.resulting.version);
                     write.seals.push(seal);
                 }
                 HostedOutput::Show(record) => {
@@ -470,14 +352,15 @@ impl Node {
         }
     }
 
-    fn drive_replica(
-        &mut self,
-        now: Now,
-        name: &WaveletName,
-        life: u64,
-        write: &mut WaveletWrite,
-        written: &mut Written,
-    ) {
+    fn drive_replica(&mut self, turn: &mut Turn<'_>) {
+        let Turn {
+            now,
+            name,
+            life,
+            write,
+            written,
+        } = turn;
+        let (now, life) = (*now, *life);
         loop {
             let Some(Machine::Remote(machine)) = self.live.get_mut(name).map(|live| &mut live.machine) else {
                 return;
@@ -490,7 +373,7 @@ impl Node {
                 }
                 RemoteOutput::Persist { record, seal, outgoing } => {
                     write.settled.extend(outgoing);
-                    written.records = Some(record.resulting());
+                    written.records_upto = Some(record.resulting());
                     let seal = Some(seal);
                     write.records.push(StoredRecord { record, seal });
                 }
@@ -558,7 +441,7 @@ impl Node {
                     let standing = write.standing.take();
                     let before = std::mem::replace(write, WaveletWrite::new(name.clone()));
                     let done = std::mem::take(written);
-                    if done.records.is_some() || done.outgoing {
+                    if done.records_upto.is_some() || done.outgoing {
                         self.write(now, Write::Wavelet(before), Writer::Wavelet(name.clone(), life, done));
                     }
                     let stored = |(record, seal)| StoredRecord {
@@ -651,7 +534,7 @@ impl Node {
             self.settle_update(batch, index, Err(UpdateRefusal::Unavailable));
         }
         // What it had under way is on the disk, and goes on when it is loaded again.
-        self.reload.insert(name.clone(), later(now.steady, RELOAD_MS));
+        self.reload.insert(name.clone(), now.steady.later(RELOAD_MS));
     }
 
     /// Loads again what could not go on, once its pause is over.
@@ -682,10 +565,7 @@ impl Node {
         for name in self.live.keys().cloned().collect::<Vec<_>>() {
             let Some(live) = self.live.get_mut(&name) else { continue };
             if live.machine.deadline().is_some_and(|deadline| deadline <= now.steady) {
-                match &mut live.machine {
-                    Machine::Remote(machine) => machine.handle(now.steady, RemoteInput::Tick),
-                    Machine::Hosted(machine) => machine.handle(now.steady, HostedInput::Tick),
-                }
+                live.machine.tick(now.steady);
                 self.touched.insert(name.clone());
             }
             if live.idle_at(&self.config) <= now.steady {
@@ -715,4 +595,40 @@ impl Node {
         }
         self.live.remove(name);
     }
+}
+
+/// The machine of a wavelet, from what the disk has.
+fn load_machine(
+    now: Timestamp,
+    name: &WaveletName,
+    config: &Config,
+    seed: u64,
+    loaded: Option<Loaded>,
+) -> Result<Machine, String> {
+    let local = [config.domain.clone()].into();
+    let hosted = *name.host() == config.domain;
+    let Some(Loaded {
+        snapshot,
+        records,
+        outgoing,
+        standing,
+    }) = loaded
+    else {
+        return Ok(if hosted {
+            Machine::Hosted(Box::new(HostedWavelet::new(name.clone())))
+        } else {
+            Machine::Remote(Box::new(RemoteWavelet::new(name.clone(), local, seed)))
+        });
+    };
+    let state = snapshot.as_ref().map(|snapshot| snapshot.state.as_ref());
+    if hosted {
+        let machine = HostedWavelet::load(name.clone(), state, records).map_err(|error| error.to_string())?;
+        return Ok(Machine::Hosted(Box::new(machine)));
+    }
+    let machine = RemoteWavelet::load(name.clone(), local, seed, state, records, outgoing);
+    let mut machine = machine.map_err(|error| error.to_string())?;
+    if let Some(standing) = standing {
+        machine.restore(now, standing);
+    }
+    Ok(Machine::Remote(Box::new(machine)))
 }
