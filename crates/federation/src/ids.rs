@@ -24,7 +24,7 @@ impl Ids {
             .chain_update(self.next.to_be_bytes())
             .finalize();
         self.next = self.next.wrapping_add(1);
-        digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&digest[..16])
     }
 
     /// A number from 0 up to and not including `bound`, for jitter.

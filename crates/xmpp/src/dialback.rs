@@ -57,7 +57,7 @@ impl Dialback {
     #[must_use]
     pub fn new(secret: &[u8], policy: Policy) -> Self {
         Self {
-            hashed_secret: hex(&Sha256::digest(secret)),
+            hashed_secret: hex::encode(Sha256::digest(secret)),
             policy,
         }
     }
@@ -78,7 +78,7 @@ impl Dialback {
     #[must_use]
     pub fn key(&self, receiving: &Domain, originating: &Domain, id: &str) -> String {
         let text = format!("{receiving} {originating} {id}");
-        hex(&hmac_sha256(self.hashed_secret.as_bytes(), text.as_bytes()))
+        hex::encode(hmac_sha256(self.hashed_secret.as_bytes(), text.as_bytes()))
     }
 
     /// Whether a key is the one that [`Dialback::key`] gives. How long this takes tells nothing about the key.
@@ -110,10 +110,6 @@ fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     outer.finalize().into()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,12 +131,12 @@ mod tests {
     fn the_hmac_is_that_of_the_standard() {
         let short = hmac_sha256(b"Jefe", b"what do ya want for nothing?");
         assert_eq!(
-            hex(&short),
+            hex::encode(short),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
         let long = hmac_sha256(&[0xAA; 131], b"Test Using Larger Than Block-Size Key - Hash Key First");
         assert_eq!(
-            hex(&long),
+            hex::encode(long),
             "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"
         );
     }

@@ -423,7 +423,7 @@ impl StreamIds {
             .chain_update(self.entropy)
             .chain_update([self.count])
             .finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(digest)
     }
 }
 
