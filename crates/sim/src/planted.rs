@@ -1,17 +1,16 @@
-//! The bugs that are planted in the pure crates, by the names they have there, and the search for each of them.
+//! Bugs that are planted in the pure crates, by the names they have there, and the search for each of them. Those that worlds
+//! come upon too seldom are found by the tests of their crates (`tools/planted` has the list).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::world;
 
-/// All of them.
-pub const BUGS: [&str; 32] = [
+/// Those that the simulator finds.
+pub const BUGS: [&str; 27] = [
     "signatures are not checked",
     "any chain signs for anybody",
-    "anybody speaks for any host",
     "anybody may write",
-    "a stranger's wavelet is taken in",
     "who is removed still reads",
     "who is removed is not told",
     "who joins again is not told",
@@ -25,7 +24,6 @@ pub const BUGS: [&str; 32] = [
     "the cursor is kept ahead of the receipts",
     "the cursor moves without a receipt",
     "what is lost is not sent again",
-    "a refusal of what follows counts for all",
     "a lost question leaves a peer alone",
     "a gap is not fetched",
     "the last delta of a history is left out",
@@ -35,8 +33,6 @@ pub const BUGS: [&str; 32] = [
     "equal edits are one edit",
     "what is in flight is changed when it is sent again",
     "where the reference is wrong nothing is refused",
-    "an author's target is not compared",
-    "a snapshot forgets who submitted what",
     "a snapshot is of another version than it says",
     "a snapshot forgets who was removed",
 ];
