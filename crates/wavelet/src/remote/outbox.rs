@@ -3,8 +3,9 @@
 //! The one in flight goes through the stages of [`Stage`]. It is sent as the same bytes until the host has answered, and
 //! made anew, against the newest version, only when the host has said that it was made against too old a one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use billow_model::wavelet::ApplyDeltaError;
 use billow_model::{Delta, ParticipantId, Timestamp, Version, WaveletOp, planted};
 use billow_wire::exchange::SubmitResponse;
 use billow_wire::{Encoded, SignedDelta};
@@ -251,6 +252,7 @@ impl RemoteWavelet {
                     CarryError::TooMuch => Refusal::UnknownVersion,
                     CarryError::Transform(error) => Refusal::DoesNotApply(error.to_string()),
                 })
+                .and_then(|ops| check_people(self.log.head().participants(), &ops).map(|()| ops))
                 .and_then(|ops| self.as_the_host_takes_it(ops))
         };
         match carried {
@@ -566,4 +568,23 @@ impl RemoteWavelet {
             self.answer(ticket, Err(refusal.clone()));
         }
     }
+}
+
+/// Whether participants can be added and removed so. The host, which knows at least what we know, would refuse it as we do,
+/// and its word would have to be waited for: perhaps it speaks of something newer.
+fn check_people(participants: &[ParticipantId], ops: &[WaveletOp]) -> Result<(), Refusal> {
+    let mut people: BTreeSet<&ParticipantId> = participants.iter().collect();
+    let refused = |error: ApplyDeltaError| Err(Refusal::DoesNotApply(error.to_string()));
+    for op in ops {
+        match op {
+            WaveletOp::AddParticipant(who) if !people.insert(who) => {
+                return refused(ApplyDeltaError::AlreadyParticipant(who.clone()));
+            }
+            WaveletOp::RemoveParticipant(who) if !people.remove(who) => {
+                return refused(ApplyDeltaError::NoSuchParticipant(who.clone()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

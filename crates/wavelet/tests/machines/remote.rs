@@ -975,6 +975,27 @@ fn a_stale_submission_is_made_anew_when_newer_deltas_have_come_and_refused_when_
 }
 
 #[test]
+fn who_is_here_is_not_added_again_and_the_next_submission_does_not_wait_for_it() {
+    let host = host(1);
+    let mut remote = Remote::following(&host);
+    let alice = address("alice@initech.lab");
+    let refused = |ticket: u64, words: &str| {
+        let refusal = Err::<Applied, _>(Refusal::DoesNotApply(words.to_owned()));
+        format!("answer {ticket}: {refusal:?}")
+    };
+    // The host's refusal would be waited upon for half a minute each time.
+    assert_eq!(
+        remote.bob_inserts(1, 3, WaveletOp::AddParticipant(alice)),
+        [refused(1, "alice@initech.lab is already a participant")]
+    );
+    assert_eq!(
+        remote.bob_inserts(2, 3, WaveletOp::RemoveParticipant(address("carol@acme.lab"))),
+        [refused(2, "carol@acme.lab is not a participant")]
+    );
+    assert_eq!(remote.bob_inserts(3, 3, insert("b", 1, 1)), ["submit 1"]);
+}
+
+#[test]
 fn a_full_disk_refuses_and_forgets() {
     let host = host(1);
     let mut remote = Remote::following(&host);
