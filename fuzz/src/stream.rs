@@ -1,13 +1,14 @@
-//! The properties of the stream parser and of the machine that strangers speak to.
+//! The properties of the stream parser, and of the machines that strangers and an XMPP server speak to.
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use billow_xmpp::component::{Component, Secret};
 use billow_xmpp::dialback::{Dialback, Policy};
 use billow_xmpp::parser::{Parser, StreamEvent};
 use billow_xmpp::s2s::{Event, Incoming, Machine, Output};
 use billow_xmpp::stream::{Limits, StreamCondition, StreamError};
-use billow_xmpp::{element, ns};
+use billow_xmpp::{Domain, element, ns};
 
 const OPEN: &[u8] = b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams'>";
 
@@ -43,6 +44,7 @@ pub fn any_stream(bytes: &[u8]) -> usize {
         }
     }
     a_stranger_stays_one(bytes);
+    an_xmpp_server_says_anything(bytes);
     whole.0.len()
 }
 
@@ -55,6 +57,36 @@ fn reads_back(read: &billow_xmpp::Element) {
         (events, None) => assert_eq!(events.get(1), Some(&StreamEvent::Element(read.clone()))),
         // Written in full it may be longer than it was.
         (_, Some(fault)) => assert_eq!(fault.condition, StreamCondition::PolicyViolation, "{fault}"),
+    }
+}
+
+/// What an XMPP server says to a component is for the component and from others, before it has accepted it nothing counts,
+/// and it cannot make it write but in answer.
+fn an_xmpp_server_says_anything(bytes: &[u8]) {
+    let now = Instant::now();
+    let us: Domain = "b.lab".parse().expect("this is a domain");
+    let mut machine = Component::new(now, us.clone(), Secret::new("secret"), "ping".to_owned());
+    let header =
+        b"<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='1'>";
+    let mut is_ready = false;
+    for piece in [&header[..]]
+        .into_iter()
+        .chain(bytes.split_inclusive(|byte| *byte == b'>'))
+    {
+        machine.handle_bytes(now, piece);
+        let mut is_over = false;
+        while let Some(output) = machine.poll() {
+            assert!(!is_over, "nothing comes after the end");
+            match output {
+                Output::Event(Event::Ready) => is_ready = true,
+                Output::Event(Event::Stanza { local, peer, .. }) => {
+                    assert!(is_ready && local == us && peer != us, "{peer} to {local}");
+                }
+                Output::StartTls { .. } => panic!("a component asks for no TLS"),
+                Output::Close => is_over = true,
+                _ => {}
+            }
+        }
     }
 }
 

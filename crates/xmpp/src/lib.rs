@@ -1,13 +1,15 @@
 //! XMPP with no Wave and no sockets in it: bytes become stream events, stream events become authenticated stanzas.
 //!
-//! Everything here is pure: the two server-to-server machines ([`s2s::Outgoing`], [`s2s::Incoming`]) are told bytes
-//! and times and asked what to do; `billow-net` drives them over TCP and TLS. Outside bytes can only ever produce an
+//! Everything here is pure: the two server-to-server machines ([`s2s::Outgoing`], [`s2s::Incoming`]) and the one for use
+//! behind another XMPP server ([`component::Component`]) are told bytes and times and asked what to do; `billow-net`
+//! drives them over TCP and TLS. Outside bytes can only ever produce an
 //! error value: the parser bounds size, depth and attributes before it builds anything.
 //!
-//! Inside, stanzas are always in the namespace `jabber:client`; the namespace of the wire (`jabber:server`) is mapped
-//! at the parser and at the writer, so that one stanza type serves every kind of stream.
+//! Inside, stanzas are always in the namespace `jabber:client`; the namespace of the wire (`jabber:server`,
+//! `jabber:component:accept`) is mapped at the parser and at the writer, so that one stanza type serves every kind of stream.
 
 pub mod about;
+pub mod component;
 pub mod dialback;
 pub mod disco;
 pub mod domain;

@@ -4,6 +4,8 @@
 pub const CLIENT: &str = "jabber:client";
 /// Stanzas, on a server-to-server stream.
 pub const SERVER: &str = "jabber:server";
+/// Stanzas, on the stream of a component (XEP-0114).
+pub const COMPONENT: &str = "jabber:component:accept";
 /// Server dialback (XEP-0220).
 pub const DIALBACK: &str = "jabber:server:dialback";
 /// Server dialback as a feature of a stream (XEP-0220 §2.2).

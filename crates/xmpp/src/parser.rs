@@ -268,7 +268,8 @@ impl Parser {
             return Ok(Some(StreamEvent::Header(header)));
         }
         // A stanza's own namespace must be that of the wire; deeper down, forwarded stanzas may be in jabber:client.
-        if self.open.is_empty() && namespace == ns::CLIENT && self.wire_ns != ns::CLIENT {
+        // COMPAT(components): what servers hand on to a component has come from streams of all kinds.
+        if self.open.is_empty() && namespace == ns::CLIENT && self.wire_ns == ns::SERVER {
             return Err(StreamError::new(
                 StreamCondition::InvalidNamespace,
                 "stanzas here are in jabber:server",
@@ -312,6 +313,12 @@ impl Parser {
             return Err(StreamError::new(
                 StreamCondition::InvalidNamespace,
                 "this is not a stream for clients",
+            ));
+        }
+        if self.wire_ns == ns::COMPONENT && content.is_some_and(|binding| binding.namespace != ns::COMPONENT) {
+            return Err(StreamError::new(
+                StreamCondition::InvalidNamespace,
+                "this is not a stream for components",
             ));
         }
         let mut header = StreamHeader::default();

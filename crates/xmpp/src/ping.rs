@@ -61,6 +61,12 @@ impl Watch {
         }
     }
 
+    /// Whether a stanza bears the id of the ping that is waited for.
+    #[must_use]
+    pub fn has_asked(&self, stanza: &Element) -> bool {
+        matches!(&self.asked, Some((_, id)) if stanza.attr("id") == Some(id))
+    }
+
     /// The peer sent a stanza. Whether it is the answer to a ping of ours, which nobody else need see.
     pub fn heard(&mut self, now: Instant, stanza: &Element) -> bool {
         self.heard = now;
@@ -71,6 +77,13 @@ impl Watch {
         self.asked = None;
         self.answers |= is_answer;
         is_answer
+    }
+
+    /// What stands for an answer has come.
+    pub fn answered(&mut self, now: Instant) {
+        self.heard = now;
+        self.asked = None;
+        self.answers = true;
     }
 
     /// A new stream to the peer: what was asked on the old one is void.

@@ -39,6 +39,7 @@ use std::time::{Duration, Instant};
 use minidom::Element;
 use sha1::{Digest, Sha1};
 
+use crate::component::Refusal;
 use crate::element::{EncodeError, encode, write_attr};
 use crate::parser::{Parser, StreamEvent};
 use crate::stream::{FOOTER, Limits, StreamCondition, StreamError, write_element};
@@ -102,7 +103,7 @@ pub enum Event {
     Stanza {
         /// The domain of ours that it is for.
         local: Domain,
-        /// The domain that it is from, which the peer has proved.
+        /// The domain that it is from, which the peer has proved; on a component's stream, which the server vouches for.
         peer: Domain,
         /// The stanza.
         element: Element,
@@ -147,6 +148,9 @@ pub enum Over {
     /// It took too long.
     #[error("the other server did not answer in time")]
     TimedOut,
+    /// The server that we are a component of has no stream for us. The words go on from "the XMPP server".
+    #[error("{0}")]
+    Component(Refusal),
 }
 
 /// The certificate that a peer presented in the TLS handshake, with proof that it has the key.
@@ -175,21 +179,21 @@ pub trait Machine {
 
 /// Where a stream is, as far as all ends are alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Talking,
     Handshake,
     Over,
 }
 
 /// What every end has.
-struct Talk {
-    parser: Parser,
-    outputs: Outputs,
+pub(crate) struct Talk {
+    pub(crate) parser: Parser,
+    pub(crate) outputs: Outputs,
     blanks: Blanks,
 }
 
 /// What an end makes of what it hears; how it hears is the same for all.
-trait End {
+pub(crate) trait End {
     fn talk(&mut self) -> &mut Talk;
     fn phase(&self) -> Phase;
     fn event(&mut self, now: Instant, event: StreamEvent);
@@ -261,9 +265,9 @@ impl<E: End> Machine for E {
 }
 
 impl Talk {
-    fn new(now: Instant, limits: Limits) -> Self {
+    pub(crate) fn new(now: Instant, wire_ns: &'static str, limits: Limits) -> Self {
         Self {
-            parser: Parser::new(ns::SERVER, limits),
+            parser: Parser::new(wire_ns, limits),
             outputs: Outputs::default(),
             blanks: Blanks {
                 left: BLANKS,
@@ -308,7 +312,7 @@ impl Blanks {
     }
 }
 
-/// A stanza as it goes over the wire.
+/// A stanza as it goes over the wire: without a namespace of its own, so that it is the same on every kind of stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedStanza(Vec<u8>);
 
@@ -323,6 +327,11 @@ impl EncodedStanza {
         Ok(Self(bytes))
     }
 
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// How many bytes it has.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -332,14 +341,14 @@ impl EncodedStanza {
 
 /// What both machines do with their outputs.
 #[derive(Debug, Default)]
-struct Outputs {
-    queue: VecDeque<Output>,
+pub(crate) struct Outputs {
+    pub(crate) queue: VecDeque<Output>,
     over: bool,
 }
 
 impl Outputs {
     /// The buffer at the end of the queue; writes that follow one another become one.
-    fn buffer(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         if !matches!(self.queue.back(), Some(Output::Write(_))) {
             self.queue.push_back(Output::Write(Vec::new()));
         }
@@ -378,17 +387,22 @@ impl Outputs {
         out.extend_from_slice(format!("</db:{name}>").as_bytes());
     }
 
-    fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         self.queue.push_back(Output::Event(event));
     }
 
+    /// Tells the other side what it did wrong.
+    pub(crate) fn fault(&mut self, error: &StreamError) {
+        self.element(&error.to_element());
+    }
+
     /// Ends the stream. `footer` says whether our header was sent, so that there is something to end.
-    fn end(&mut self, over: Over, footer: bool) {
+    pub(crate) fn end(&mut self, over: Over, footer: bool) {
         if self.over {
             return;
         }
         if let (Over::Fault(error), true) = (&over, footer) {
-            self.element(&error.to_element());
+            self.fault(error);
         }
         if footer && over != Over::Lost {
             self.buffer().extend_from_slice(FOOTER);
@@ -427,7 +441,7 @@ impl StreamIds {
     }
 }
 
-fn fault(condition: StreamCondition, text: &str) -> StreamError {
+pub(crate) fn fault(condition: StreamCondition, text: &str) -> StreamError {
     StreamError::new(condition, text)
 }
 

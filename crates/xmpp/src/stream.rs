@@ -176,6 +176,20 @@ pub(crate) fn write_header(from: &Domain, to: Option<&Domain>, id: Option<&str>,
     out.push(b'>');
 }
 
+/// Writes the header of a component's stream. It has neither a version nor who we are (XEP-0114 §3): the name is
+/// in `to`.
+pub(crate) fn write_component_header(name: &Domain, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"<?xml version='1.0'?><stream:stream");
+    for (attr, value) in [
+        ("xmlns", ns::COMPONENT),
+        ("xmlns:stream", ns::STREAM),
+        ("to", name.as_str()),
+    ] {
+        write_attr(attr, value, out).expect("domains hold no control characters");
+    }
+    out.push(b'>');
+}
+
 /// Writes an element of ours that belongs to the stream and not to a stanza.
 pub(crate) fn write_element(element: &Element, out: &mut Vec<u8>) {
     encode(element, ns::SERVER, ns::SERVER, out).expect("elements of the protocol hold only what was checked");

@@ -13,7 +13,7 @@ const SESSION: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server'
     xmlns:stream='http://etherx.jabber.org/streams' from='a.lab' to='b.lab' version='1.0'>\
     <db:result from='a.lab' to='b.lab'>abc</db:result><db:verify from='a.lab' to='b.lab' id='1'>abc</db:verify>\
     <message from='a.lab' to='b.lab' xml:lang='en'><x:a xmlns:x='u' x:b='&#13;&lt;\u{e9}'>1<![CDATA[<\r]]>&#13;</x:a></message>\
-    <iq from='a.lab' to='b.lab' type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>";
+    <iq from='a.lab' to='b.lab' type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq><handshake/>";
 
 #[test]
 fn a_session_cut_short_or_with_any_bit_flipped_breaks_nothing() {

@@ -113,7 +113,7 @@ impl Incoming {
             failures: 0,
             ids: StreamIds { entropy, count: 0 },
             id: String::new(),
-            talk: Talk::new(now, Limits::BEFORE_AUTH),
+            talk: Talk::new(now, ns::SERVER, Limits::BEFORE_AUTH),
             started: now,
             auth_deadline: AUTH_DEADLINE,
         }

@@ -88,7 +88,7 @@ impl Outgoing {
             local,
             peer,
             state: State::PlainHeader,
-            talk: Talk::new(now, Limits::BEFORE_AUTH),
+            talk: Talk::new(now, ns::SERVER, Limits::BEFORE_AUTH),
             dialback: Arc::default(),
             question: None,
             stream_id: None,
