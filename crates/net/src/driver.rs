@@ -32,7 +32,8 @@ enum Socket {
 pub(crate) struct Driver<'a, M> {
     pub(crate) machine: M,
     socket: Socket,
-    tls: &'a Tls,
+    /// `None`: the connection stays plain.
+    tls: Option<&'a Tls>,
     /// The peer that we dialled; `None` if the peer dialled us.
     dialled: Option<Domain>,
     tls_deadline: Duration,
@@ -49,6 +50,8 @@ pub(crate) struct Settled {
     pub(crate) events: Vec<Event>,
     /// The stream is over, and why.
     pub(crate) over: Option<String>,
+    /// The same in the machine's own terms.
+    pub(crate) ended: Option<Over>,
 }
 
 impl<'a, M: Machine> Driver<'a, M> {
@@ -57,10 +60,24 @@ impl<'a, M: Machine> Driver<'a, M> {
         Self {
             machine,
             socket: Socket::Plain(socket),
-            tls,
+            tls: Some(tls),
             dialled,
             tls_deadline: TLS_DEADLINE,
             buffer,
+            failure: None,
+            shown: None,
+        }
+    }
+
+    /// A machine that asks for no TLS.
+    pub(crate) fn plain(machine: M, socket: TcpStream) -> Self {
+        Self {
+            machine,
+            socket: Socket::Plain(socket),
+            tls: None,
+            dialled: None,
+            tls_deadline: TLS_DEADLINE,
+            buffer: Box::new([0; 16 << 10]),
             failure: None,
             shown: None,
         }
@@ -90,13 +107,17 @@ impl<'a, M: Machine> Driver<'a, M> {
         let mut settled = Settled {
             events: Vec::new(),
             over: None,
+            ended: None,
         };
         let mut unwritten = Vec::new();
         loop {
             match self.machine.poll() {
                 Some(Output::Write(bytes)) if unwritten.is_empty() => unwritten = bytes,
                 Some(Output::Write(bytes)) => unwritten.extend_from_slice(&bytes),
-                Some(Output::Event(Event::Over(over))) => settled.over = Some(self.reason(&over)),
+                Some(Output::Event(Event::Over(over))) => {
+                    settled.over = Some(self.reason(&over));
+                    settled.ended = Some(over);
+                }
                 Some(Output::Event(event)) => settled.events.push(event),
                 Some(Output::StartTls { local, direct }) => {
                     if self.write(std::mem::take(&mut unwritten)).await {
@@ -151,16 +172,19 @@ impl<'a, M: Machine> Driver<'a, M> {
         let Socket::Plain(plain) = std::mem::replace(&mut self.socket, Socket::Closed) else {
             return self.fail("TLS was asked for twice".to_owned());
         };
+        let Some(tls) = self.tls else {
+            return self.fail("TLS was asked for where there is none".to_owned());
+        };
         let handshake = async {
             match (&self.dialled, local) {
-                (Some(peer), Some(local)) => self.tls.connect(local, peer, plain, direct).await,
+                (Some(peer), Some(local)) => tls.connect(local, peer, plain, direct).await,
                 (Some(_), None) => Err("nobody of ours wants this stream".to_owned()),
-                (None, local) => self.tls.accept(local, plain, direct).await,
+                (None, local) => tls.accept(local, plain, direct).await,
             }
         };
         match tokio::time::timeout(self.tls_deadline, handshake).await {
             Ok(Ok(stream)) => {
-                let certificate = self.tls.certificate_of(&stream);
+                let certificate = tls.certificate_of(&stream);
                 self.shown = Some(Shown::of(&stream));
                 self.socket = Socket::Tls(Box::new(stream));
                 self.machine.handle_tls(Instant::now(), certificate);

@@ -3,8 +3,11 @@
 //! [`Net::start`] gives a [`NetHandle`] to send stanzas with and a channel of [`NetEvent`]s. Between two domains there
 //! is at most one outgoing stream; it is opened when something is sent and opened again, with back-off, when it breaks.
 //! What comes in over a stream that a peer opened is delivered in order, with the domain that the peer has proved.
+//!
+//! Or all peers are reached over one stream to an XMPP server of which we are a component ([`ComponentConfig`]).
 
 mod certificate;
+mod component;
 mod dial;
 mod dns;
 mod driver;
@@ -21,9 +24,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+pub use billow_xmpp::component::Secret;
 pub use billow_xmpp::dialback::Policy as DialbackPolicy;
 use billow_xmpp::{Domain, Element};
 
+pub use component::ComponentConfig;
 pub use dial::NoConnection;
 pub use pool::{Net, NetHandle};
 pub use probe::{Depth, Errand, Handshake, LookUp, Probe, RecordData, RecordKind, Visit};
@@ -47,6 +52,8 @@ pub struct NetConfig {
     pub own_ports: Vec<u16>,
     /// With which peers server dialback does where a certificate does not.
     pub dialback: DialbackPolicy,
+    /// The XMPP server over which all peers are reached; then we listen for none and are no domain ourselves.
+    pub component: Option<ComponentConfig>,
     /// The numbers.
     pub limits: NetLimits,
 }
@@ -63,6 +70,7 @@ impl Default for NetConfig {
             allowed_networks: Vec::new(),
             own_ports: Vec::new(),
             dialback: DialbackPolicy::Never,
+            component: None,
             limits: NetLimits::default(),
         }
     }
@@ -257,8 +265,8 @@ impl Default for NetLimits {
 /// What the net tells.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NetEvent {
-    /// A peer sent a stanza. Its `from` is of the domain `peer`, which the peer has proved; its `to` is of `local`,
-    /// which is one of ours.
+    /// A peer sent a stanza. Its `from` is of the domain `peer`, which the peer has proved, or for which the XMPP server
+    /// that we are a component of vouches; its `to` is of `local`, which is one of ours.
     Stanza {
         /// The domain of ours that it is for.
         local: Domain,

@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::component::{self, Link};
 use crate::dns::{AddressPolicy, Dns, Target, random};
 use crate::driver::Driver;
 use crate::listen::{self, Places};
@@ -30,13 +31,13 @@ use crate::{BounceReason, Fingerprint, LocalDomain, NetConfig, NetEvent, NetLimi
 /// Most pairs that are tried at the same time.
 const DIALLING: usize = 64;
 /// Most pairs.
-const PAIRS: usize = 10_000;
+pub(crate) const PAIRS: usize = 10_000;
 /// Most events that wait for the layer above; then the streams wait.
 const EVENTS: usize = 1024;
 /// The first pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A stream that lived for so long was no failure.
-const PROVEN: Duration = Duration::from_secs(10);
+pub(crate) const PROVEN: Duration = Duration::from_secs(10);
 /// A pair that nobody wanted for so long is given up.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 /// The same for one that was never up: names are cheap, and each has its place among [`PAIRS`].
@@ -55,6 +56,8 @@ pub struct Net;
 #[derive(Clone)]
 pub struct NetHandle {
     shared: Arc<Shared>,
+    /// The way to all peers, if we are a component of an XMPP server.
+    component: Option<Arc<Link>>,
     listening: Arc<[SocketAddr]>,
 }
 
@@ -77,7 +80,7 @@ pub(crate) struct Shared {
     dialling: Semaphore,
     pairs: Mutex<HashMap<(Domain, Domain), Arc<Pair>>>,
     events: mpsc::Sender<NetEvent>,
-    stop: watch::Sender<bool>,
+    pub(crate) stop: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
     runtime: Handle,
 }
@@ -160,9 +163,14 @@ impl Net {
         for listener in listeners {
             shared.spawn(listen::accept(shared.clone(), listener));
         }
+        let component = config.component.map(|config| Arc::new(Link::new(config)));
+        if let Some(link) = &component {
+            shared.spawn(component::keep(shared.clone(), link.clone()));
+        }
         Ok((
             NetHandle {
                 shared,
+                component,
                 listening: listening.into(),
             },
             told,
@@ -180,14 +188,13 @@ impl NetHandle {
                 reason,
             })
         };
-        let ours = &self.shared.local_domains;
-        if !ours.contains(local) {
+        if !self.is_ours(local) {
             return refuse(
                 stanza,
                 BounceReason::NotAllowed("the sender is no domain of this server"),
             );
         }
-        if ours.contains(peer) {
+        if self.is_ours(peer) {
             return refuse(stanza, BounceReason::NotAllowed("the recipient is this server itself"));
         }
         if !peer.is_routable() {
@@ -203,6 +210,10 @@ impl NetHandle {
         if *self.shared.stop.borrow() {
             return refuse(stanza, BounceReason::Stopping);
         }
+        if let Some(link) = &self.component {
+            link.meet(peer);
+            return link.push(&self.shared.limits, peer, stanza, encoded);
+        }
         let Some(pair) = self.shared.pair(local, peer) else {
             return refuse(stanza, BounceReason::QueueFull);
         };
@@ -211,6 +222,9 @@ impl NetHandle {
 
     /// Opens a stream to a peer, or opens it again without waiting further, although there is nothing to send.
     pub fn connect(&self, local: &Domain, peer: &Domain) {
+        if let Some(link) = &self.component {
+            return link.hurry();
+        }
         let ours = &self.shared.local_domains;
         if ours.contains(local)
             && !ours.contains(peer)
@@ -225,6 +239,9 @@ impl NetHandle {
 
     /// Tries a peer that is waiting for its next attempt now.
     pub fn retry_now(&self, peer: &Domain) {
+        if let Some(link) = &self.component {
+            return link.hurry();
+        }
         self.shared.hurry(peer);
     }
 
@@ -243,6 +260,9 @@ impl NetHandle {
     /// Bytes that wait for a peer, or are being written and it does not read them.
     #[must_use]
     pub fn unsent(&self, local: &Domain, peer: &Domain) -> usize {
+        if let Some(link) = &self.component {
+            return link.unsent();
+        }
         let pairs = self
             .shared
             .pairs
@@ -280,6 +300,14 @@ impl NetHandle {
             }
         }
         Ok(visits)
+    }
+
+    /// Whether a domain is one of ours.
+    fn is_ours(&self, domain: &Domain) -> bool {
+        match &self.component {
+            Some(link) => link.name() == domain,
+            None => self.shared.local_domains.contains(domain),
+        }
     }
 
     /// The addresses on which peers are listened for.
@@ -572,7 +600,7 @@ fn is_forgotten(unwanted: Option<Duration>, was_up: bool) -> bool {
 }
 
 /// The pause after so many failures: drawn from below a bound that doubles, but not so short that it would be none.
-fn pause(failures: u32, cap: Duration) -> Duration {
+pub(crate) fn pause(failures: u32, cap: Duration) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(20));
     let bound = doubled.min(cap).as_millis().try_into().unwrap_or(u64::MAX);
     let drawn = (u128::from(bound) * u128::from(random())) >> 32;

@@ -31,6 +31,12 @@
 //! unopened_wavelets = 10000       # wavelets of one other domain that nobody here has opened
 //! unopened_megabytes = 256        # what these may take
 //!
+//! [federation.component]          # behind another XMPP server (XEP-0114); then no listen, certificate and key above
+//! address = "127.0.0.1:5347"      # its port for components
+//! name = "wave.example.org"       # our name there
+//! secret_file = "component.secret" # what it knows us by, mode 0600; made by billow xmpp-config
+//! trusted_network = false         # may the address be on another machine, though nothing is encrypted
+//!
 //! [limits]
 //! message_bytes = 1048576         # one WebSocket message
 //! outbound_bytes = 1048576        # waiting to be sent to one client; more: it is cut off and comes back
@@ -43,6 +49,7 @@
 //! ```
 
 mod check;
+mod component;
 mod file;
 
 use std::fmt;
@@ -56,6 +63,7 @@ use billow_store::Quota;
 use toml::de::DeTable;
 
 pub use check::FileCheck;
+pub use component::ComponentSettings;
 pub use file::Places;
 use file::{Section, Source};
 
@@ -138,6 +146,8 @@ pub struct FederationConfig {
     pub retry_cap: Duration,
     /// What each domain may store here that none of our users has opened.
     pub unopened: Quota,
+    /// The XMPP server over which all of them are reached; `None`: each by a stream of our own.
+    pub component: Option<ComponentSettings>,
 }
 
 /// `[limits]`
@@ -186,6 +196,7 @@ const FEDERATION: &[&str] = &[
     "retry_cap_seconds",
     "unopened_wavelets",
     "unopened_megabytes",
+    "component",
 ];
 const LIMITS: &[&str] = &[
     "message_bytes",
@@ -392,8 +403,11 @@ impl FederationConfig {
         let key = section.path(source, "key");
         let signer_certificate = section.path(source, "signer_certificate");
         let signer_key = section.path(source, "signer_key");
+        let component = ComponentSettings::read(source, section);
+        let is_component = section.has("component");
         let unopened = Quota::default();
         let rest = Self {
+            component,
             listen: section
                 .address(source, "listen", "[::]:5269")
                 .unwrap_or(SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), 5269)),
@@ -446,6 +460,11 @@ impl FederationConfig {
             let text = "[federation] needs both signer_certificate and signer_key, or neither";
             section.problem_at(source, given.unwrap_or("enabled"), text);
         }
+        // Behind an XMPP server there is no TLS of ours; the signer's pair is all that is needed.
+        let (certificate, key) = match is_component {
+            true => (certificate.or(signer_certificate.clone()), key.or(signer_key.clone())),
+            false => (certificate, key),
+        };
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some(Self {
                 signer_certificate: signer_certificate.unwrap_or_else(|| certificate.clone()),
@@ -455,12 +474,13 @@ impl FederationConfig {
                 ..rest
             }),
             _ => {
-                if !section.has("certificate") || !section.has("key") {
-                    section.problem_at(
-                        source,
-                        "enabled",
-                        "[federation] is enabled and needs certificate and key",
-                    );
+                let has = |key| section.has(key) || (is_component && section.has(&format!("signer_{key}")));
+                if !has("certificate") || !has("key") {
+                    let text = match is_component {
+                        true => "[federation] is enabled and needs signer_certificate and signer_key",
+                        false => "[federation] is enabled and needs certificate and key",
+                    };
+                    section.problem_at(source, "enabled", text);
                 }
                 None
             }

@@ -157,6 +157,7 @@ fn net_config(own: Option<(&Config, &FederationConfig)>, local: Option<LocalDoma
         allow_private_addresses: settings.allow_private_addresses,
         allowed_networks: settings.allowed_networks.clone(),
         own_ports: Vec::new(),
+        component: None,
         dialback: settings.dialback.clone(),
         limits: NetLimits::default(),
     }

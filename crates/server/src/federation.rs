@@ -45,6 +45,8 @@ pub struct Setup {
     pub events: mpsc::Receiver<NetEvent>,
     /// What we call ourselves to peers that ask.
     pub description: String,
+    /// The name under which our stanzas go, if it is another than our domain: that of a component.
+    pub name: Option<billow_xmpp::Domain>,
 }
 
 /// The running federation of a server.

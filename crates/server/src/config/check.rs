@@ -6,7 +6,7 @@ use std::path::Path;
 use billow_net::LocalDomain;
 use billow_signing::{Signer, TrustRoots};
 
-use super::{Config, FederationConfig};
+use super::{ComponentSettings, Config, FederationConfig};
 
 /// What [`Config::check_files`] found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -63,7 +63,12 @@ impl FileCheck {
         if federation.signer_key != federation.key {
             self.secret(&federation.signer_key);
         }
-        if let (Some(chain), Some(key)) = (read.get("certificate"), read.get("key"))
+        if let Some(component) = &federation.component {
+            self.component(config, component);
+        }
+        // Peers are shown no certificate of ours where an XMPP server shows its own.
+        if federation.component.is_none()
+            && let (Some(chain), Some(key)) = (read.get("certificate"), read.get("key"))
             && let Ok(domain) = config.domain.as_str().parse()
         {
             let local = LocalDomain {
@@ -86,6 +91,22 @@ impl FileCheck {
             };
             let reason = format!("cannot sign for {}: {error}", config.domain);
             self.problem(&config.places.of(key), &federation.signer_certificate, &reason);
+        }
+    }
+
+    fn component(&mut self, config: &Config, component: &ComponentSettings) {
+        match component.secret() {
+            Ok(secret) => {
+                self.secret(&component.secret_file);
+                let path = component.secret_file.display();
+                let weakness = ComponentSettings::weakness(&secret);
+                self.warnings
+                    .extend(weakness.map(|weakness| format!("{path}: {weakness}")));
+            }
+            Err(error) => {
+                let place = config.places.of("secret_file");
+                self.problems.push(format!("{place}: {error:#}"));
+            }
         }
     }
 

@@ -122,11 +122,22 @@ impl<'a> Source<'a> {
 impl<'a> Section<'a> {
     /// A section of the file; absent is as good as empty.
     pub(super) fn section(&self, source: &mut Source<'_>, name: &'static str, keys: &'static [&'static str]) -> Self {
+        self.subsection(source, name, name, keys)
+    }
+
+    /// A section within a section: its key there, and its whole name.
+    pub(super) fn subsection(
+        &self,
+        source: &mut Source<'_>,
+        key: &'static str,
+        name: &'static str,
+        keys: &'static [&'static str],
+    ) -> Self {
         assert!(
-            self.keys.contains(&name),
+            self.keys.contains(&key),
             "a section's name is a key of the table it is in"
         );
-        let table = self.value(name).and_then(|value| {
+        let table = self.value(key).and_then(|value| {
             let table = value.get_ref().as_table();
             if table.is_none() {
                 source.problem(

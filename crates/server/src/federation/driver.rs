@@ -106,8 +106,12 @@ impl Driver {
             net,
             events,
             description,
+            name,
         } = setup;
-        let local: billow_xmpp::Domain = wavelets.shared().domain.as_str().parse()?;
+        let local = match name {
+            Some(name) => name,
+            None => wavelets.shared().domain.as_str().parse()?,
+        };
         let own = local.to_jid();
         let (done, finished) = mpsc::unbounded_channel();
         let mut driver = Self {
@@ -389,7 +393,9 @@ impl Driver {
     fn event(&mut self, event: NetEvent) -> anyhow::Result<()> {
         match event {
             NetEvent::Stanza { peer, element, .. } => {
-                self.spoke(&peer, SPOKE_EVERY);
+                if !is_undelivered(&element) {
+                    self.spoke(&peer, SPOKE_EVERY);
+                }
                 self.stanza(&peer, &element, true)?;
             }
             NetEvent::Connected { peer, .. } => self.spoke(&peer, Duration::ZERO),
@@ -780,7 +786,14 @@ impl Driver {
             .is_none()
             .then(|| jid.domain().as_str().parse().ok())
             .flatten();
-        self.discovery.domains_of(jid).cloned().chain(own).collect()
+        let domains = self.discovery.domains_of(jid).cloned().chain(own);
+        domains.filter(|domain| !self.is_our_domain(domain)).collect()
+    }
+
+    /// Whether a domain is that of our own users, for which nobody speaks who speaks to us: behind an XMPP server that
+    /// server has its name.
+    fn is_our_domain(&self, domain: &Domain) -> bool {
+        *domain == self.wavelets.shared().domain
     }
 
     /// The domains whose service is reached at this XMPP domain.
@@ -834,7 +847,7 @@ impl inbound::Surroundings for Driver {
     }
 
     fn speaks_for(&self, jid: &Jid, domain: &Domain) -> bool {
-        self.discovery.speaks_for(jid, domain)
+        !self.is_our_domain(domain) && self.discovery.speaks_for(jid, domain)
     }
 
     fn takes_part(&self, domain: &Domain) -> bool {
@@ -884,6 +897,20 @@ fn bounce_condition(bounce: &BounceReason) -> Condition {
     }
 }
 
+/// Whether a stanza says that one of ours did not reach its peer: an XMPP server between us says so in the peer's name, and
+/// the peer is none the more there for it.
+fn is_undelivered(stanza: &Element) -> bool {
+    stanza.attr("type") == Some("error")
+        && matches!(
+            StanzaError::of(stanza).condition,
+            Condition::RemoteServerNotFound
+                | Condition::RemoteServerTimeout
+                | Condition::RecipientUnavailable
+                | Condition::ServiceUnavailable
+                | Condition::Gone
+        )
+}
+
 fn is_request(iq: &billow_xmpp::Iq) -> bool {
     matches!(iq.kind, IqKind::Get(_) | IqKind::Set(_))
 }
@@ -910,7 +937,22 @@ fn ids() -> anyhow::Result<Ids> {
 
 #[cfg(test)]
 mod tests {
+    use billow_xmpp::Message;
+
     use super::*;
+
+    #[test]
+    fn what_an_xmpp_server_says_for_a_peer_that_is_away_is_no_sign_of_the_peer() {
+        let (ours, theirs) = (Jid::new("wave.a.lab").unwrap(), Jid::new("wave.b.lab").unwrap());
+        let message = Message::new(ours, theirs, "1");
+        let error = |condition| {
+            let error = message.error(StanzaError::new(condition, "")).unwrap();
+            is_undelivered(&error.to_element())
+        };
+        assert!(error(Condition::RemoteServerTimeout) && error(Condition::RemoteServerNotFound));
+        assert!(!error(Condition::BadRequest) && !error(Condition::ResourceConstraint));
+        assert!(!is_undelivered(&message.to_element()));
+    }
 
     #[test]
     fn only_what_cannot_be_written_is_made_smaller() {

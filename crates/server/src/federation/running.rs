@@ -75,18 +75,23 @@ impl Running {
         introduce(&wavelets, own).await?;
         wavelets.rebuild_directory().await?;
         let (net, events) = Net::start(net_config(config, settings, roots_pem)?).await?;
-        let certificate = follow_certificate(net.clone(), config.domain.clone(), settings.clone());
+        // Behind an XMPP server there is none to be shown.
+        let certificate = settings.component.is_none().then(|| {
+            let following = follow_certificate(net.clone(), config.domain.clone(), settings.clone());
+            tokio::spawn(following)
+        });
         let setup = Setup {
             wavelets: wavelets.clone(),
             requests,
             net: net.clone(),
             events,
             description: DESCRIPTION.to_owned(),
+            name: settings.component.as_ref().map(|component| component.name.clone()),
         };
         Ok(Self {
             wavelets,
             federation: Some((Federation::start(setup).await?, net)),
-            certificate: Some(tokio::spawn(certificate)),
+            certificate,
         })
     }
 
@@ -151,6 +156,12 @@ fn net_config(config: &Config, settings: &FederationConfig, roots_pem: Vec<u8>) 
         servers => ResolverChoice::Servers(servers.to_vec()),
     };
     let http = [Some(config.http.listen), config.http.metrics_listen];
+    if let Some(component) = &settings.component {
+        return Ok(NetConfig {
+            component: Some(component.to_net()?),
+            ..NetConfig::default()
+        });
+    }
     Ok(NetConfig {
         listen: vec![settings.listen],
         domains: vec![local_domain(&config.domain, settings)?],
@@ -164,6 +175,7 @@ fn net_config(config: &Config, settings: &FederationConfig, roots_pem: Vec<u8>) 
         allowed_networks: settings.allowed_networks.clone(),
         own_ports: http.into_iter().flatten().map(|address| address.port()).collect(),
         dialback: settings.dialback.clone(),
+        component: None,
         limits: NetLimits {
             backoff_cap: settings.retry_cap,
             ..NetLimits::default()

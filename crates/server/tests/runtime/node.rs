@@ -203,6 +203,7 @@ fn node(dir: &Path, ca: &Ca, dns: &DnsServer, domain: &str) -> Node {
             dialback: DialbackPolicy::Never,
             retry_cap: Duration::from_secs(2),
             unopened: Default::default(),
+            component: None,
         }),
         ..Config::default()
     };

@@ -354,6 +354,7 @@ fn config(dir: &Path, ca: &Ca, dns: &DnsServer) -> Config {
             dialback: DialbackPolicy::Never,
             retry_cap: Duration::from_secs(2),
             unopened: Default::default(),
+            component: None,
         }),
         ..Config::default()
     }
