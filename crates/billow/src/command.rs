@@ -10,6 +10,7 @@ mod peers;
 pub mod replay;
 mod serve;
 pub mod wave;
+mod xmpp_config;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ enum Command {
     Serve(serve::Serve),
     Config(config::ConfigCommand),
     Doctor(doctor::Doctor),
+    XmppConfig(xmpp_config::XmppConfig),
     Backup(backup::Backup),
     Restore(backup::Restore),
     Scrub(backup::Scrub),
@@ -99,6 +101,7 @@ impl Billow {
             Command::Serve(serve) => serve.run(),
             Command::Config(config) => config.run(),
             Command::Doctor(doctor) => tokio::runtime::Runtime::new()?.block_on(doctor.run()),
+            Command::XmppConfig(xmpp_config) => xmpp_config.run(),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),
             Command::Scrub(scrub) => tokio::runtime::Runtime::new()?.block_on(scrub.run()),

@@ -59,6 +59,11 @@ impl Ca {
 
     /// A certificate for a domain: `CN` and DNS name are the domain, for servers and clients, RSA of 2048 bits.
     pub fn issue(&self, domain: &str) -> Result<Issued, ErrorStack> {
+        self.issue_with(domain, &[])
+    }
+
+    /// The same with further DNS names.
+    pub fn issue_with(&self, domain: &str, names: &[&str]) -> Result<Issued, ErrorStack> {
         let key = new_key()?;
         let mut builder = start(&common_name(domain)?, self.certificate.subject_name(), &key)?;
         builder.append_extension(BasicConstraints::new().critical().build()?)?;
@@ -71,8 +76,12 @@ impl Ca {
         )?;
         builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build()?)?;
         let context = builder.x509v3_context(Some(&self.certificate), None);
+        let mut alternatives = SubjectAlternativeName::new();
+        for name in [domain].iter().chain(names) {
+            alternatives.dns(name);
+        }
         let extensions = [
-            SubjectAlternativeName::new().dns(domain).build(&context)?,
+            alternatives.build(&context)?,
             SubjectKeyIdentifier::new().build(&context)?,
             AuthorityKeyIdentifier::new().keyid(true).build(&context)?,
         ];
