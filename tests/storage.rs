@@ -428,6 +428,37 @@ async fn without_file_descriptors_new_connections_wait_and_work_goes_on() {
     assert!(back.elapsed() < PATIENCE);
 }
 
+/// Longer than a runtime usually keeps a thread that has nothing to do.
+const IDLE: Duration = Duration::from_secs(11);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_new_threads_work_goes_on() {
+    let (server, alice) = Server::with_alice().await;
+    let mut editor = Editor::open(&alice).await;
+    editor.write("before").await.expect("stored");
+    server.disk.set_no_threads();
+    tokio::time::sleep(IDLE).await;
+    // A crowd that wants more at once than there are threads for: it is served one after the other.
+    let crowd: Vec<_> = (0..40)
+        .map(|_| {
+            let alice = alice.clone();
+            tokio::spawn(async move { state(&alice).await.0 })
+        })
+        .collect();
+    for number in 0..10 {
+        editor
+            .write(&format!("without threads {number}"))
+            .await
+            .expect("work goes on");
+    }
+    for one in crowd {
+        one.await.expect("served");
+    }
+    sign_in(server.url(), ALICE, PASSWORD).await.expect("signed in");
+    assert_eq!(state(&alice).await.0, editor.version);
+    assert!(server.disk.refused_threads() > 0, "the crowd made it ask for threads");
+}
+
 #[test]
 fn a_server_that_is_told_to_stop_waits_for_nothing() {
     let _alone = DEMO.lock().unwrap_or_else(PoisonError::into_inner);

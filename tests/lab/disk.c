@@ -7,6 +7,7 @@
  * worked out here, from what was written since the last of them.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -43,6 +44,8 @@ struct control {
     volatile uint64_t lost;     /* 12: un-synced changes taken away at the kill */
     volatile uint64_t lies;     /* 13: syncs are answered well and do nothing */
     volatile uint64_t read_only; /* 14: nothing in the folder opens to be written */
+    volatile uint64_t no_threads; /* 15: the system gives no new ones */
+    volatile uint64_t refused_threads; /* 16 */
 };
 
 #define FILES 65536
@@ -297,4 +300,14 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
         if (time->tv_nsec >= 1000000000) time->tv_nsec -= 1000000000, time->tv_sec++;
     }
     return outcome;
+}
+
+/* Not a disk's, but a system's that is as full. */
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {
+    int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) = dlsym(RTLD_NEXT, "pthread_create");
+    if (control->no_threads) {
+        __sync_fetch_and_add(&control->refused_threads, 1);
+        return EAGAIN;
+    }
+    return real(thread, attributes, run, argument);
 }

@@ -126,6 +126,16 @@ impl Disk {
         self.set(14, 1);
     }
 
+    /// The system gives no more threads.
+    pub(crate) fn set_no_threads(&self) {
+        self.set(15, 1);
+    }
+
+    /// How often it was asked for one since.
+    pub(crate) fn refused_threads(&self) -> u64 {
+        self.get(16)
+    }
+
     /// Moves the time of day by so many milliseconds.
     pub(crate) fn set_clock(&self, ms: i64) {
         self.set(9, ms.cast_unsigned());
@@ -181,7 +191,7 @@ fn library() -> &'static Path {
         let compiled = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
             .args(["-O2", "-shared", "-fPIC", "-o"])
             .args([&own, &source])
-            .arg("-lpthread")
+            .args(["-lpthread", "-ldl"])
             .output()
             .expect("a C compiler (cc) is needed to test what happens when a disk fails");
         assert!(

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use billow_server::Server;
@@ -10,6 +11,9 @@ use billow_server::config::Config;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// How long a thread for reading stays without work. When the system gives no new ones, those that are there go on.
+const THREADS_STAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Run a server.
 ///
@@ -35,7 +39,10 @@ impl Serve {
         for warning in &files.warnings {
             tracing::warn!("{warning}");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_keep_alive(THREADS_STAY)
+            .build()?;
         runtime.block_on(serve(config))
     }
 }
