@@ -7,6 +7,7 @@ mod doctor;
 pub mod invite;
 pub mod login;
 mod peers;
+mod ping;
 pub mod replay;
 mod serve;
 pub mod wave;
@@ -38,6 +39,8 @@ enum Command {
     Salvage(backup::Salvage),
     Adopt(backup::Adopt),
     Peers(peers::Peers),
+    Ping(ping::Ping),
+    Trace(ping::Trace),
     /// Two organisations on this machine, federating for real
     Demo(InFormat<demo::Demo>),
     /// Sign in at a server and remember it under a profile name
@@ -108,6 +111,8 @@ impl Billow {
             Command::Salvage(salvage) => salvage.run(),
             Command::Adopt(adopt) => tokio::runtime::Runtime::new()?.block_on(adopt.run()),
             Command::Peers(peers) => tokio::runtime::Runtime::new()?.block_on(peers.run()),
+            Command::Ping(ping) => tokio::runtime::Runtime::new()?.block_on(ping.run()),
+            Command::Trace(trace) => tokio::runtime::Runtime::new()?.block_on(trace.run()),
             Command::Demo(demo) => block_on(demo.command.run(demo.json)),
             Command::Login(login) => block_on(login.command.run(&login.person.profile, login.person.json)),
             Command::Invite(invite) => block_on(invite.command.run(&invite.person.profile, invite.person.json)),

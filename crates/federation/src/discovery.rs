@@ -2,6 +2,10 @@
 //!
 //! A domain's own answers decide for that domain and for nothing else: an address speaks for a domain only if it is the
 //! domain itself or our own discovery of the domain found it (T-08, B-085, B-086).
+//!
+//! Where a domain names no service, the last that is tried is the usual name, `wave.` before the domain. Below a suffix that
+//! many share that name is anybody's, so it is only tried where the driver can have it prove that it is the domain's server
+//! too ([`Output::Guess`], T-09), and never below a public suffix (B-087).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -35,6 +39,28 @@ const CLAIMS_OF_PEER: usize = 10;
 const CLAIMS: usize = 200;
 /// Most domains that one peer has truly spoken for before we asked for them.
 const TRUE_CLAIMS_OF_PEER: usize = 1_000;
+/// Most services of a domain that are kept in its record.
+const RECORDED_ITEMS: usize = 20;
+/// Suffixes below which anybody gets a name, besides the top-level domains and `co.uk` and its kin. No list of them is
+/// whole; the certificate is what decides.
+const SHARED_SUFFIXES: [&str; 16] = [
+    "amazonaws.com",
+    "azurewebsites.net",
+    "blogspot.com",
+    "dyndns.org",
+    "fly.dev",
+    "github.io",
+    "gitlab.io",
+    "herokuapp.com",
+    "netlify.app",
+    "ngrok.io",
+    "no-ip.org",
+    "pages.dev",
+    "vercel.app",
+    "web.app",
+    "workers.dev",
+    "duckdns.org",
+];
 /// Most questions whose late answers are still recognised.
 const MAX_ASKED: usize = 1_000;
 
@@ -67,6 +93,43 @@ impl Software {
     pub fn is_billow(self) -> bool {
         matches!(self, Self::Billow { .. })
     }
+}
+
+/// How the last search for a domain went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// When it began.
+    pub began: Timestamp,
+    /// The services that the domain named, after so many milliseconds; or why it named none.
+    pub items: Option<(u32, Result<Vec<Jid>, String>)>,
+    /// Who was asked what it is.
+    pub candidates: Vec<Examined>,
+    /// The usual name, if it was tried.
+    pub guess: Option<Jid>,
+    /// How it ended, if it has.
+    pub outcome: Option<Outcome>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+}
+
+/// Somebody who was asked what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// Who.
+    pub jid: Jid,
+    /// What came of it, in words, after so many milliseconds.
+    pub answer: Option<(u32, String)>,
+    /// Whether it is a wave service.
+    pub is_service: bool,
+}
+
+/// How a search ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a service.
+    Found(Service),
+    /// Without; why.
+    Failed(String),
 }
 
 /// What discovery is told.
@@ -104,6 +167,18 @@ pub enum Input {
 pub enum Output {
     /// Send this stanza.
     Send(Element),
+    /// `host` is only guessed to serve `base`: from now on stanzas may go to it only if its certificate is good for both.
+    Guess {
+        /// The guess.
+        host: Jid,
+        /// Whose server it must prove to be too.
+        base: Domain,
+    },
+    /// The guess was wrong: it need prove no more than its name.
+    NoGuess {
+        /// The guess.
+        host: Jid,
+    },
     /// The service of the domain.
     Found {
         /// Whose.
@@ -127,6 +202,10 @@ pub enum Output {
 pub struct Discovery {
     own: Jid,
     ids: Ids,
+    /// Whether the usual name is tried.
+    guesses: bool,
+    found_ms: i64,
+    failed_ms: i64,
     entries: BTreeMap<Domain, Entry>,
     asked: HashMap<String, Asked>,
     asked_order: VecDeque<String>,
@@ -142,6 +221,9 @@ struct Entry {
     search: Search,
     /// Searches in a row that nobody answered.
     silences: u32,
+    record: Record,
+    /// The usual name, if it was tried and is bound to this domain.
+    guess: Option<Jid>,
 }
 
 #[derive(Debug)]
@@ -166,6 +248,8 @@ struct Running {
     items_done: bool,
     candidates: Vec<Candidate>,
     reason: String,
+    /// Why there is no service but perhaps the guess.
+    without_guess: Option<String>,
 }
 
 #[derive(Debug)]
@@ -195,11 +279,34 @@ impl Discovery {
         Self {
             own,
             ids,
+            guesses: false,
+            found_ms: FOUND_MS,
+            failed_ms: FAILED_MS,
             entries: BTreeMap::new(),
             asked: HashMap::new(),
             asked_order: VecDeque::new(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// The same, which tries the usual name last. The driver does what [`Output::Guess`] says.
+    #[must_use]
+    pub fn guessing(mut self) -> Self {
+        self.guesses = true;
+        self
+    }
+
+    /// The same with other lives of what was found and of what was not, in milliseconds.
+    #[must_use]
+    pub fn with_lives(mut self, found_ms: i64, failed_ms: i64) -> Self {
+        (self.found_ms, self.failed_ms) = (found_ms, failed_ms);
+        self
+    }
+
+    /// How the last search for a domain went.
+    #[must_use]
+    pub fn record(&self, domain: &Domain) -> Option<&Record> {
+        self.entries.get(domain).map(|entry| &entry.record)
     }
 
     /// Tells the machine something.
@@ -366,14 +473,18 @@ impl Discovery {
             items_done: false,
             candidates: Vec::new(),
             reason: SILENCE.into(),
+            without_guess: None,
         };
-        let entry = self.entries.entry(domain.clone()).or_insert(Entry {
+        let entry = self.entries.entry(domain.clone()).or_insert_with(|| Entry {
             claimed_by: None,
             service: None,
             search: Search::Idle,
             silences: 0,
+            record: Record::new(now),
+            guess: None,
         });
         entry.search = Search::Running(running);
+        entry.record = Record::new(now);
         self.candidate(now, &domain, jid);
     }
 
@@ -404,7 +515,10 @@ impl Discovery {
 
     /// Asks an address what it is, unless it is our own, was asked already, or too many were.
     fn candidate(&mut self, now: Timestamp, domain: &Domain, jid: Jid) {
-        let Some(running) = self.entries.get_mut(domain).and_then(Entry::running) else {
+        let Some(entry) = self.entries.get_mut(domain) else {
+            return;
+        };
+        let Search::Running(running) = &mut entry.search else {
             return;
         };
         let known = running.candidates.iter().any(|candidate| candidate.jid == jid);
@@ -416,6 +530,11 @@ impl Discovery {
             answer: Answer::Waiting {
                 by: now.later(INFO_TIMEOUT_MS),
             },
+        });
+        entry.record.candidates.push(Examined {
+            jid: jid.clone(),
+            answer: None,
+            is_service: false,
         });
         self.ask(domain, jid, false);
     }
@@ -434,17 +553,26 @@ impl Discovery {
     }
 
     fn items_answered(&mut self, now: Timestamp, asked: &Asked, iq: &Iq) {
-        let Some(running) = self.entries.get_mut(&asked.domain).and_then(Entry::running) else {
+        let Some(entry) = self.entries.get_mut(&asked.domain) else {
+            return;
+        };
+        let Search::Running(running) = &mut entry.search else {
             return;
         };
         if std::mem::replace(&mut running.items_done, true) {
             return;
         }
         match &iq.kind {
-            IqKind::Error(error) => running.reason = error.to_string(),
+            IqKind::Error(error) => {
+                running.reason = error.to_string();
+                entry.record.items(now, Err(running.reason.clone()));
+            }
             IqKind::Result(Some(payload)) => {
                 let mut items = disco::parse_items(payload).unwrap_or_default();
                 items.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+                entry
+                    .record
+                    .items(now, Ok(items.iter().take(RECORDED_ITEMS).cloned().collect()));
                 for item in items {
                     self.candidate(now, &asked.domain, item);
                 }
@@ -461,6 +589,9 @@ impl Discovery {
         let Some(entry) = self.entries.get_mut(&asked.domain) else {
             return;
         };
+        entry
+            .record
+            .examined(now, &asked.to, software.is_some(), &info_in_words(iq));
         match &mut entry.search {
             Search::Running(running) => {
                 if let IqKind::Error(error) = &iq.kind {
@@ -476,9 +607,10 @@ impl Discovery {
                     candidate.answer = software.map_or(Answer::No, Answer::Yes);
                 }
             }
-            // Too late, but asked for.
+            // Too late, but asked for. What was only a guess need prove nothing any longer, so its word counts no longer.
             Search::Failed { .. } => {
-                if let Some(software) = software {
+                let is_guess = entry.record.guess.as_ref() == Some(&asked.to);
+                if let Some(software) = software.filter(|_| !is_guess) {
                     self.found(
                         now,
                         &asked.domain,
@@ -500,9 +632,20 @@ impl Discovery {
             };
             running.patience = running.patience.filter(|until| now < *until);
             running.items_done |= running.patience.is_none();
+            let mut silent = Vec::new();
             for candidate in &mut running.candidates {
                 if matches!(candidate.answer, Answer::Waiting { by } if by <= now) {
                     candidate.answer = Answer::No;
+                    silent.push(candidate.jid.clone());
+                }
+            }
+            let items_silent = running.items_done;
+            if let Some(entry) = self.entries.get_mut(&domain) {
+                if items_silent && entry.record.items.is_none() {
+                    entry.record.items(now, Err(SILENCE.to_owned()));
+                }
+                for jid in silent {
+                    entry.record.examined(now, &jid, false, SILENCE);
                 }
             }
             self.settle(now, &domain);
@@ -512,7 +655,10 @@ impl Discovery {
     /// Waits no longer for these addresses.
     fn give_up(&mut self, now: Timestamp, unreachable: impl Fn(&Jid) -> bool, reason: &str) {
         for domain in self.entries.keys().cloned().collect::<Vec<_>>() {
-            let Some(running) = self.entries.get_mut(&domain).and_then(Entry::running) else {
+            let Some(entry) = self.entries.get_mut(&domain) else {
+                continue;
+            };
+            let Search::Running(running) = &mut entry.search else {
                 continue;
             };
             if jid_of(&domain).is_some_and(|jid| unreachable(&jid)) {
@@ -522,6 +668,7 @@ impl Discovery {
                 if matches!(candidate.answer, Answer::Waiting { .. }) && unreachable(&candidate.jid) {
                     candidate.answer = Answer::No;
                     running.reason = reason.to_owned();
+                    entry.record.examined(now, &candidate.jid, false, reason);
                 }
             }
             self.settle(now, &domain);
@@ -554,19 +701,62 @@ impl Discovery {
         if !running.items_done {
             return;
         }
+        // A domain that stays silent is still listened to, but the guess does not wait for it.
+        let itself = jid_of(domain);
         let waiting = |candidate: &Candidate| matches!(candidate.answer, Answer::Waiting { .. });
-        if !running.candidates.iter().any(waiting) {
-            let reason = std::mem::take(&mut running.reason);
-            self.failed(now, domain, reason);
+        let others = |candidate: &Candidate| waiting(candidate) && Some(&candidate.jid) != itself.as_ref();
+        let may_guess = running.without_guess.is_none() && self.guesses;
+        let guess = guess_for(domain).filter(|_| may_guess && !running.candidates.iter().any(others));
+        match guess {
+            Some(guess) if !running.candidates.iter().any(|candidate| candidate.jid == guess) && guess != self.own => {
+                running.without_guess = Some(running.reason.clone());
+                self.guess(now, domain, guess);
+            }
+            _ if running.candidates.iter().any(waiting) => {}
+            _ => {
+                let reason = std::mem::take(&mut running.reason);
+                let reason = running.without_guess.take().unwrap_or(reason);
+                self.failed(now, domain, reason);
+            }
+        }
+    }
+
+    /// Tries the usual name, which must prove that it is the domain's server.
+    fn guess(&mut self, now: Timestamp, domain: &Domain, guess: Jid) {
+        if let Some(entry) = self.entries.get_mut(domain) {
+            entry.record.guess = Some(guess.clone());
+            entry.guess = Some(guess.clone());
+        }
+        self.outputs.push_back(Output::Guess {
+            host: guess.clone(),
+            base: domain.clone(),
+        });
+        self.candidate(now, domain, guess);
+    }
+
+    /// The usual name is not the service of the domain, or no longer only by guess.
+    fn drop_guess(&mut self, domain: &Domain, service: Option<&Jid>, is_guess: bool) {
+        let Some(entry) = self.entries.get_mut(domain) else {
+            return;
+        };
+        if is_guess && entry.guess.as_ref() == service {
+            return;
+        }
+        if let Some(host) = entry.guess.take() {
+            self.outputs.push_back(Output::NoGuess { host });
         }
     }
 
     fn found(&mut self, now: Timestamp, domain: &Domain, service: Service) {
+        let mut by_guess = false;
         if let Some(entry) = self.entries.get_mut(domain) {
-            entry.service = Some((service.clone(), now.later(FOUND_MS)));
+            entry.service = Some((service.clone(), now.later(self.found_ms)));
             entry.silences = 0;
             entry.search = Search::Idle;
+            entry.record.end(now, Outcome::Found(service.clone()));
+            by_guess = entry.record.guess.as_ref() == Some(&service.jid);
         }
+        self.drop_guess(domain, Some(&service.jid), by_guess);
         self.outputs.push_back(Output::Found {
             domain: domain.clone(),
             service,
@@ -574,13 +764,15 @@ impl Discovery {
     }
 
     fn failed(&mut self, now: Timestamp, domain: &Domain, reason: String) {
-        let mut retry_at = now.later(FAILED_MS);
+        self.drop_guess(domain, None, false);
+        let mut retry_at = now.later(self.failed_ms);
         if let Some(entry) = self.entries.get_mut(domain) {
             if reason == SILENCE && !planted::is("a lost question leaves a peer alone") {
                 let pause = SILENT_MS << entry.silences.min(4);
                 entry.silences = entry.silences.saturating_add(1);
-                retry_at = now.later(pause.min(FAILED_MS));
+                retry_at = now.later(pause.min(self.failed_ms));
             }
+            entry.record.end(now, Outcome::Failed(reason.clone()));
             entry.service = None;
             entry.search = Search::Failed {
                 reason: reason.clone(),
@@ -593,6 +785,40 @@ impl Discovery {
             reason,
             retry_at,
         });
+    }
+}
+
+impl Record {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            began: now,
+            items: None,
+            candidates: Vec::new(),
+            guess: None,
+            outcome: None,
+            ended: None,
+        }
+    }
+
+    fn since(&self, now: Timestamp) -> u32 {
+        u32::try_from(now.0.saturating_sub(self.began.0)).unwrap_or(0)
+    }
+
+    fn items(&mut self, now: Timestamp, items: Result<Vec<Jid>, String>) {
+        self.items = Some((self.since(now), items));
+    }
+
+    fn examined(&mut self, now: Timestamp, jid: &Jid, is_service: bool, words: &str) {
+        let ms = self.since(now);
+        if let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.jid == *jid) {
+            candidate.is_service = is_service;
+            candidate.answer = Some((ms, words.to_owned()));
+        }
+    }
+
+    fn end(&mut self, now: Timestamp, outcome: Outcome) {
+        self.outcome = Some(outcome);
+        self.ended = Some(now);
     }
 }
 
@@ -625,6 +851,47 @@ impl Entry {
 /// for the DNS, or look like the encoding of something that they do not decode to.
 fn jid_of(domain: &Domain) -> Option<Jid> {
     Jid::new(domain.as_str()).ok()
+}
+
+/// The usual name of the wave service of a domain, where that is no more anybody's than the domain is.
+fn guess_for(domain: &Domain) -> Option<Jid> {
+    let labels: Vec<&str> = domain.as_str().split('.').collect();
+    let registry = [
+        "ac", "co", "com", "edu", "go", "gob", "gov", "mil", "ne", "net", "or", "org",
+    ];
+    let is_shared = match labels[..] {
+        [] | [_] => true,
+        [second, top] => top.len() == 2 && registry.contains(&second),
+        _ => false,
+    };
+    if is_shared || SHARED_SUFFIXES.contains(&domain.as_str()) {
+        return None;
+    }
+    Jid::new(&format!("wave.{domain}")).ok()
+}
+
+/// What somebody says that it is, for people.
+fn info_in_words(iq: &Iq) -> String {
+    match &iq.kind {
+        IqKind::Error(error) => error.to_string(),
+        IqKind::Result(Some(payload)) => match Info::parse(payload) {
+            Some(info) => {
+                let identities = info.identities.iter().take(3);
+                let names: Vec<String> = identities
+                    .map(|identity| format!("{}/{}", identity.category, identity.kind))
+                    .collect();
+                let what = if software(&info).is_some() {
+                    "a wave service"
+                } else {
+                    "no wave service"
+                };
+                let text = format!("{what} ({})", names.join(", "));
+                text.chars().filter(|c| !c.is_control()).take(200).collect()
+            }
+            None => "no answer to the question".to_owned(),
+        },
+        _ => "an empty answer".to_owned(),
+    }
 }
 
 /// What a service announces; `None` if it is no wave service. Either sign counts: the feature or the identity (B-084).

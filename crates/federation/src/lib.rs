@@ -12,8 +12,10 @@ mod ids;
 pub mod inbound;
 pub mod legacy;
 pub mod ns;
+pub mod pings;
 pub mod remote;
 pub mod stanza;
+pub mod steps;
 
 pub use error::{Code, FederationError};
 pub use ids::Ids;

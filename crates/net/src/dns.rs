@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use billow_xmpp::contact::LookUp;
 use billow_xmpp::{Domain, planted, srv};
 use futures_util::future::join_all;
 use hickory_resolver::TokioResolver;
@@ -22,6 +23,7 @@ use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::sync::Notify;
 
 use crate::known::{Known, Place};
+use crate::looked::{Looked, in_words, milliseconds};
 use crate::{Network, ResolverChoice, StartError};
 
 /// All questions about one peer together.
@@ -69,6 +71,14 @@ pub(crate) struct Target {
     pub(crate) direct_tls: bool,
     /// Lower is better.
     pub(crate) priority: u16,
+    /// `host:port`, as DNS names it.
+    pub(crate) place: String,
+}
+
+/// What DNS says of a peer, and how that came.
+pub(crate) struct Found {
+    pub(crate) targets: Result<Vec<Target>, FindError>,
+    pub(crate) looked: Looked,
 }
 
 /// Why a peer's address is not known.
@@ -109,6 +119,7 @@ struct Seen {
 struct Answer {
     found: Result<Vec<Place>, FindError>,
     ttl: Duration,
+    looked: Looked,
 }
 
 impl Dns {
@@ -142,15 +153,32 @@ impl Dns {
 
     /// Where to try a peer, in the order to try.
     pub(crate) async fn find(&self, peer: &Domain) -> Result<Vec<Target>, FindError> {
+        self.look_up(peer).await.targets
+    }
+
+    /// The same with how it came.
+    pub(crate) async fn look_up(&self, peer: &Domain) -> Found {
         let now = Instant::now();
-        if let Some(found) = self.known().fresh(peer, now) {
-            return found.map(ordered);
+        if let Some((found, looked)) = self.known().fresh(peer, now) {
+            let targets = found.map(ordered);
+            let looked = looked.unwrap_or_else(|| Looked::nothing(peer, "it is known from before"));
+            return Found {
+                targets,
+                looked: looked.remembered(),
+            };
         }
         self.look_again(now);
         let answer = match tokio::time::timeout(DEADLINE, self.ask(peer)).await {
             Ok(answer) => answer,
-            Err(_) => Answer::failed(FindError::TimedOut),
+            Err(_) => Answer::failed(peer, FindError::TimedOut),
         };
+        let looked = answer.looked.clone();
+        let targets = self.judge(peer, answer);
+        Found { targets, looked }
+    }
+
+    /// Remembers an answer, or falls back on an older one if it is none.
+    fn judge(&self, peer: &Domain, answer: Answer) -> Result<Vec<Target>, FindError> {
         let now = Instant::now();
         match answer.found {
             Err(error) if error.is_of_dns() => {
@@ -165,7 +193,9 @@ impl Dns {
             }
             found => {
                 self.was_answered(now);
-                self.known().learn(peer.clone(), found.clone(), now, answer.ttl);
+                let mut known = self.known();
+                known.learn(peer.clone(), found.clone(), now, answer.ttl);
+                known.note(peer, answer.looked);
                 found.map(ordered)
             }
         }
@@ -265,9 +295,20 @@ impl Dns {
 
     async fn ask(&self, peer: &Domain) -> Answer {
         let resolver = self.resolver();
+        let began = Instant::now();
         let (plain, direct) = tokio::join!(services(&resolver, peer, false), services(&resolver, peer, true));
-        let (records, ttl) = match merge(plain, direct) {
-            Ok(Some(found)) => found,
+        let merged = merge(plain, direct);
+        let asked = |found| LookUp {
+            name: format!("_xmpp-server._tcp.{}", peer.to_ascii()),
+            found,
+            ms: milliseconds(began.elapsed()),
+            known: false,
+        };
+        let (records, ttl) = match merged {
+            Ok(Some((records, ttl))) => {
+                let service = asked(Ok(Vec::new()));
+                return self.addresses(&resolver, (records, ttl), service, None).await;
+            }
             // Only where there is no SRV record the domain itself is the host.
             Ok(None) => {
                 let host = srv::Record {
@@ -279,12 +320,39 @@ impl Dns {
                 };
                 (vec![host], Duration::MAX)
             }
-            Err((error, ttl)) => return Answer { found: Err(error), ttl },
+            Err((error, ttl)) => {
+                let looked = Looked {
+                    service: asked(Err(error.to_string())),
+                    addresses: None,
+                };
+                return Answer {
+                    found: Err(error),
+                    ttl,
+                    looked,
+                };
+            }
         };
-        self.addresses(&resolver, records, ttl).await
+        let service = asked(Err("no such record".to_owned()));
+        let addresses = LookUp {
+            name: peer.to_ascii(),
+            found: Ok(Vec::new()),
+            ms: 0,
+            known: false,
+        };
+        self.addresses(&resolver, (records, ttl), service, Some(addresses))
+            .await
     }
 
-    async fn addresses(&self, resolver: &TokioResolver, records: Vec<srv::Record>, mut ttl: Duration) -> Answer {
+    /// The addresses of records: of SRV records, or of the one that stands for the domain itself.
+    async fn addresses(
+        &self,
+        resolver: &TokioResolver,
+        (records, mut ttl): Records,
+        mut service: LookUp,
+        mut itself: Option<LookUp>,
+    ) -> Answer {
+        let began = Instant::now();
+        let mut words = Vec::new();
         let asked = records.into_iter().map(|record| async {
             let addresses = addresses_of(resolver, &record.target).await;
             (record, addresses)
@@ -295,6 +363,7 @@ impl Dns {
             match addresses {
                 Ok((ips, life)) => {
                     ttl = ttl.min(life);
+                    words.push(in_words(&record, itself.is_some(), Ok(&ips)));
                     let addresses = ips.into_iter().map(|ip| SocketAddr::new(ip, record.port));
                     let (good, bad): (Vec<_>, Vec<_>) = addresses.partition(|address| self.policy.allows(*address));
                     if let (Some(bad), false) = (bad.first(), worst.is_of_dns()) {
@@ -309,20 +378,36 @@ impl Dns {
                 }
                 Err((error, life)) => {
                     ttl = ttl.min(life);
+                    words.push(in_words(&record, itself.is_some(), Err(&error)));
                     if error.is_of_dns() {
                         worst = error;
                     }
                 }
             }
         }
+        match &mut itself {
+            Some(itself) => {
+                itself.ms = milliseconds(began.elapsed());
+                itself.found = match &worst {
+                    worst if places.is_empty() => Err(worst.to_string()),
+                    _ => Ok(words),
+                };
+            }
+            None => service.found = Ok(words),
+        }
+        let looked = Looked {
+            service,
+            addresses: itself,
+        };
         let found = if places.is_empty() { Err(worst) } else { Ok(places) };
-        Answer { found, ttl }
+        Answer { found, ttl, looked }
     }
 }
 
 impl Answer {
-    fn failed(error: FindError) -> Self {
+    fn failed(peer: &Domain, error: FindError) -> Self {
         Self {
+            looked: Looked::nothing(peer, &error.to_string()),
             found: Err(error),
             ttl: Duration::ZERO,
         }
@@ -351,6 +436,7 @@ fn ordered(places: Vec<Place>) -> Vec<Target> {
             addresses: place.addresses.clone(),
             direct_tls: record.direct_tls,
             priority: record.priority,
+            place: format!("{}:{}", record.target, record.port),
         })
     });
     targets.collect()

@@ -102,6 +102,30 @@ impl<'a, M: Machine> Driver<'a, M> {
         }
     }
 
+    /// The version of TLS that was agreed on, as people call it.
+    pub(crate) fn tls_version(&self) -> String {
+        let version = match &self.socket {
+            Socket::Tls(stream) => stream.get_ref().1.protocol_version(),
+            Socket::Plain(_) | Socket::Closed => None,
+        };
+        match version {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2".to_owned(),
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3".to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// Whether the certificate of the peer is good for a domain.
+    pub(crate) fn is_certified(&self, domain: &Domain) -> bool {
+        match &self.socket {
+            Socket::Tls(stream) => {
+                let certificate = self.tls.and_then(|tls| tls.certificate_of(stream));
+                certificate.is_some_and(|certificate| certificate.check(domain).is_ok())
+            }
+            Socket::Plain(_) | Socket::Closed => false,
+        }
+    }
+
     /// Does what the machine asks until it asks nothing more.
     pub(crate) async fn settle(&mut self) -> Settled {
         let mut settled = Settled {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use billow_xmpp::{Domain, srv};
 
 use crate::dns::FindError;
+use crate::looked::Looked;
 
 /// An answer is believed for at least so long.
 const SHORTEST: Duration = Duration::from_secs(5);
@@ -36,7 +37,12 @@ pub(crate) struct Known {
 struct Entry {
     found: Result<Vec<Place>, FindError>,
     until: Instant,
+    /// How it was found.
+    looked: Option<Looked>,
 }
+
+/// What is known of a peer, and how it was found.
+pub(crate) type Remembered = (Result<Vec<Place>, FindError>, Option<Looked>);
 
 impl Known {
     /// Remembers an answer that may be kept for `ttl`.
@@ -49,13 +55,21 @@ impl Known {
         }
         let (shortest, longest) = if found.is_ok() { (SHORTEST, LONGEST) } else { NOTHING };
         let until = now + ttl.clamp(shortest, longest);
-        self.peers.insert(peer, Entry { found, until });
+        let looked = None;
+        self.peers.insert(peer, Entry { found, until, looked });
+    }
+
+    /// How what was just learnt was found.
+    pub(crate) fn note(&mut self, peer: &Domain, looked: Looked) {
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.looked = Some(looked);
+        }
     }
 
     /// What is known and within its time.
-    pub(crate) fn fresh(&self, peer: &Domain, now: Instant) -> Option<Result<Vec<Place>, FindError>> {
+    pub(crate) fn fresh(&self, peer: &Domain, now: Instant) -> Option<Remembered> {
         let entry = self.peers.get(peer)?;
-        (now < entry.until).then(|| entry.found.clone())
+        (now < entry.until).then(|| (entry.found.clone(), entry.looked.clone()))
     }
 
     /// Where the peer was, for when DNS does not answer.

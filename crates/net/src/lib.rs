@@ -13,6 +13,7 @@ mod dns;
 mod driver;
 mod known;
 mod listen;
+mod looked;
 mod pool;
 mod probe;
 mod tls;
@@ -25,6 +26,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 pub use billow_xmpp::component::Secret;
+pub use billow_xmpp::contact::Contact;
 pub use billow_xmpp::dialback::Policy as DialbackPolicy;
 use billow_xmpp::{Domain, Element};
 
@@ -274,6 +276,15 @@ pub enum NetEvent {
         peer: Domain,
         /// The stanza.
         element: Element,
+    },
+    /// It was tried to open a stream to a peer; `Connected` or `Unreachable` follows.
+    Contact {
+        /// The domain of ours.
+        local: Domain,
+        /// The peer.
+        peer: Domain,
+        /// How it went.
+        contact: Box<Contact>,
     },
     /// Our stream to a peer is up; what was queued goes out now.
     Connected {

@@ -8,9 +8,11 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use billow_xmpp::contact::{Contact, Secured, Tried};
 use billow_xmpp::dialback::Dialback;
 use billow_xmpp::ping::{self, Finding, Watch};
 use billow_xmpp::s2s::{EncodedStanza, Event, Machine, Outgoing, Question, Verdict};
@@ -24,6 +26,7 @@ use crate::component::{self, Link};
 use crate::dns::{AddressPolicy, Dns, Target, random};
 use crate::driver::Driver;
 use crate::listen::{self, Places};
+use crate::looked::{Looked, milliseconds};
 use crate::probe::{Depth, Errand, Guest, Visit};
 use crate::tls::Tls;
 use crate::{BounceReason, Fingerprint, LocalDomain, NetConfig, NetEvent, NetLimits, SendError, StartError, dial};
@@ -94,6 +97,8 @@ struct Pair {
     filled: Notify,
     /// Waiting is over: try now.
     hurry: Notify,
+    /// Counts up when a stream that is up must not be used any longer.
+    renewed: AtomicU64,
     /// Whether the peer is still there.
     watch: Mutex<Watch>,
 }
@@ -243,6 +248,59 @@ impl NetHandle {
             return link.hurry();
         }
         self.shared.hurry(peer);
+    }
+
+    /// Opens a stream to a peer only to see how that goes, beside the one that may be up, and closes it again.
+    /// `None`: we are a component, and the XMPP server before us does that.
+    pub async fn contact(&self, local: &Domain, peer: &Domain) -> Option<Contact> {
+        if self.component.is_some() {
+            return None;
+        }
+        let ours = &self.shared.local_domains;
+        if !ours.contains(local) || ours.contains(peer) || !peer.is_routable() {
+            let reason = "it is not a domain that this server could reach".to_owned();
+            return Some(Attempt::new(peer).end(Err(reason)));
+        }
+        self.shared.dns.doubt(peer);
+        let (contact, opened) = open(&self.shared, local, peer).await;
+        if let Ok(mut up) = opened {
+            up.driver.machine.close(Instant::now());
+            // The peer may be gone before it hears it.
+            let _ = up.driver.settle().await;
+        }
+        Some(contact)
+    }
+
+    /// `host` is only guessed to serve `base`: from now on its certificate must be good for both, whichever side opens the
+    /// stream, and dialback proves nothing. A stream that is up is opened anew.
+    pub fn guess(&self, host: &Domain, base: &Domain) {
+        if !self.shared.tls.guess(host, base) {
+            return;
+        }
+        let pairs = self
+            .shared
+            .pairs
+            .lock()
+            .expect("nothing panics while it holds the pairs");
+        for pair in pairs.values().filter(|pair| pair.peer == *host) {
+            pair.renewed.fetch_add(1, Ordering::Relaxed);
+            pair.filled.notify_one();
+        }
+    }
+
+    /// The guess was wrong: `host` is known by its own name again. What still waits to go there was meant for another
+    /// and is dropped.
+    pub fn no_guess(&self, host: &Domain) {
+        let pairs = self
+            .shared
+            .pairs
+            .lock()
+            .expect("nothing panics while it holds the pairs");
+        for pair in pairs.values().filter(|pair| pair.peer == *host) {
+            drop(pair.take());
+            pair.written();
+        }
+        self.shared.tls.no_guess(host);
     }
 
     /// From the next handshake on a domain of ours shows that certificate. One that cannot be used (its key is another,
@@ -422,6 +480,7 @@ impl Shared {
             }),
             filled: Notify::new(),
             hurry: Notify::new(),
+            renewed: AtomicU64::new(0),
             watch: Mutex::new(Watch::new(
                 Instant::now(),
                 format!("ping-{:08x}{:08x}", random(), random()),
@@ -609,8 +668,17 @@ pub(crate) fn pause(failures: u32, cap: Duration) -> Duration {
 
 /// One stream of a pair, from the look-up to its end.
 async fn stream(net: &Shared, pair: &Pair) -> Ended {
+    let renewed = pair.renewed.load(Ordering::Relaxed);
     let opened = tokio::select! {
-        opened = open(net, pair) => opened,
+        (contact, opened) = open(net, &pair.local, &pair.peer) => {
+            net.tell(NetEvent::Contact {
+                local: pair.local.clone(),
+                peer: pair.peer.clone(),
+                contact: Box::new(contact),
+            })
+            .await;
+            opened
+        }
         () = net.stopped() => Err(("the net is stopping".to_owned(), EndKind::Failed)),
     };
     let mut up = match opened {
@@ -631,7 +699,7 @@ async fn stream(net: &Shared, pair: &Pair) -> Ended {
         peer: pair.peer.clone(),
     })
     .await;
-    let (reason, kind) = feed(net, pair, &mut up).await;
+    let (reason, kind) = feed(net, pair, renewed, &mut up).await;
     Ended {
         reason,
         lived: since.elapsed(),
@@ -647,48 +715,122 @@ struct Up<'a> {
 }
 
 /// Finds a peer and brings a stream up at the first of its targets where that succeeds.
-async fn open<'a>(net: &'a Shared, pair: &Pair) -> Result<Up<'a>, (String, EndKind)> {
-    let turn = net.dialling.acquire().await;
-    let _turn = turn.map_err(|_| ("the net is stopping".to_owned(), EndKind::Failed))?;
-    let found = net.dns.find(&pair.peer).await;
-    let targets = found.map_err(|error| {
-        let kind = if error.is_of_dns() {
-            EndKind::Dns
-        } else {
-            EndKind::Failed
-        };
-        (error.to_string(), kind)
-    })?;
-    let mut reasons = Vec::new();
-    for target in &targets {
-        match attempt(net, pair, target).await {
-            Ok(driver) => {
-                let better = targets.iter().filter(|other| other.priority < target.priority);
-                let better = better.cloned().collect();
-                return Ok(Up { driver, better });
-            }
-            Err(reason) => reasons.push(reason),
-        }
+async fn open<'a>(net: &'a Shared, local: &Domain, peer: &Domain) -> (Contact, Result<Up<'a>, (String, EndKind)>) {
+    let mut attempt = Attempt::new(peer);
+    let opened = attempt.open(net, local, peer).await;
+    match opened {
+        Ok((up, secured)) => (attempt.end(Ok(secured)), Ok(up)),
+        Err((reason, kind)) => (attempt.end(Err(reason.clone())), Err((reason, kind))),
     }
-    net.dns.doubt(&pair.peer);
-    reasons.dedup();
-    let reason = reasons.join("; ").chars().take(500).collect();
-    Err((reason, EndKind::Failed))
 }
 
-/// Brings a stream up at one target.
-async fn attempt<'a>(net: &'a Shared, pair: &Pair, target: &Target) -> Result<Driver<'a, Outgoing>, String> {
-    let socket = dial::dial(&target.addresses, net.own_ports()).await?;
-    let mut driver = net.outgoing(&pair.local, &pair.peer, socket, target, None);
-    loop {
-        let settled = driver.settle().await;
-        if let Some(reason) = settled.over {
-            return Err(reason);
+/// An attempt to open a stream, which notes how it goes.
+struct Attempt {
+    peer: Domain,
+    at: SystemTime,
+    looked: Looked,
+    tried: Vec<Tried>,
+}
+
+impl Attempt {
+    fn new(peer: &Domain) -> Self {
+        Self {
+            peer: peer.clone(),
+            at: SystemTime::now(),
+            looked: Looked::nothing(peer, "it was not asked for"),
+            tried: Vec::new(),
         }
-        if settled.events.contains(&Event::Ready) {
-            return Ok(driver);
+    }
+
+    fn end(self, outcome: Result<Secured, String>) -> Contact {
+        let at = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Contact {
+            host: self.peer.as_str().to_owned(),
+            at: i64::try_from(at.as_millis()).unwrap_or(i64::MAX),
+            service: self.looked.service,
+            addresses: self.looked.addresses,
+            tried: self.tried,
+            outcome,
         }
-        driver.hear().await;
+    }
+
+    async fn open<'a>(
+        &mut self,
+        net: &'a Shared,
+        local: &Domain,
+        peer: &Domain,
+    ) -> Result<(Up<'a>, Secured), (String, EndKind)> {
+        let turn = net.dialling.acquire().await;
+        let _turn = turn.map_err(|_| ("the net is stopping".to_owned(), EndKind::Failed))?;
+        let found = net.dns.look_up(peer).await;
+        self.looked = found.looked;
+        let targets = found.targets.map_err(|error| {
+            let kind = if error.is_of_dns() {
+                EndKind::Dns
+            } else {
+                EndKind::Failed
+            };
+            (error.to_string(), kind)
+        })?;
+        let mut reasons = Vec::new();
+        for target in &targets {
+            match self.target(net, local, peer, target).await {
+                Ok((driver, secured)) => {
+                    let better = targets.iter().filter(|other| other.priority < target.priority);
+                    let better = better.cloned().collect();
+                    return Ok((Up { driver, better }, secured));
+                }
+                Err(reason) => {
+                    if let Some(tried) = self.tried.last_mut() {
+                        tried.fault = Some(reason.clone());
+                    }
+                    reasons.push(reason);
+                }
+            }
+        }
+        net.dns.doubt(peer);
+        reasons.dedup();
+        let reason = reasons.join("; ").chars().take(500).collect();
+        Err((reason, EndKind::Failed))
+    }
+
+    /// Brings a stream up at one target.
+    async fn target<'a>(
+        &mut self,
+        net: &'a Shared,
+        local: &Domain,
+        peer: &Domain,
+        target: &Target,
+    ) -> Result<(Driver<'a, Outgoing>, Secured), String> {
+        let began = Instant::now();
+        let dialled = dial::dial(&target.addresses, net.own_ports()).await;
+        self.tried.push(Tried {
+            place: target.place.clone(),
+            fault: None,
+            ms: milliseconds(began.elapsed()),
+        });
+        let socket = dialled?;
+        let address = socket.peer_addr().map_err(|error| error.to_string())?.to_string();
+        let connected = Instant::now();
+        let mut driver = net.outgoing(local, peer, socket, target, None);
+        loop {
+            let settled = driver.settle().await;
+            if let Some(reason) = settled.over {
+                return Err(reason);
+            }
+            if settled.events.contains(&Event::Ready) {
+                let secured = Secured {
+                    place: target.place.clone(),
+                    by_service: self.looked.addresses.is_none(),
+                    address,
+                    tls: driver.tls_version(),
+                    by_certificate: driver.is_certified(peer),
+                    ms: milliseconds(connected.elapsed()),
+                };
+                return Ok((driver, secured));
+            }
+            driver.hear().await;
+        }
     }
 }
 
@@ -720,15 +862,27 @@ impl Shared {
         target: &Target,
         question: Option<Question>,
     ) -> Driver<'a, Outgoing> {
-        let mut machine = outgoing(&self.limits, &self.dialback, local, peer, target.direct_tls);
+        let dialback = self.dialback_with(peer);
+        let mut machine = outgoing(&self.limits, &dialback, local, peer, target.direct_tls);
         if let Some(question) = question {
             machine = machine.asking(question);
         }
         Driver::new(machine, socket, &self.tls, Some(peer.clone())).with_tls_deadline(self.limits.tls_deadline)
     }
 
+    /// How dialback is done with a peer: not at all with one that must prove more than its name.
+    fn dialback_with(&self, peer: &Domain) -> Arc<Dialback> {
+        match self.tls.is_guess(peer) {
+            true => Arc::default(),
+            false => self.dialback.clone(),
+        }
+    }
+
     /// Asks the server of a domain whether a dialback key is its own, over a connection that we make to it.
     pub(crate) async fn verify(&self, local: &Domain, peer: &Domain, question: Question) -> Verdict {
+        if self.tls.is_guess(peer) {
+            return Verdict::Invalid;
+        }
         let Ok(_turn) = self.verifying.acquire().await else {
             return Verdict::Unknown;
         };
@@ -770,11 +924,16 @@ impl Shared {
 }
 
 /// Sends what is queued until the stream ends; why it ended.
-async fn feed(net: &Shared, pair: &Pair, up: &mut Up<'_>) -> (String, EndKind) {
+async fn feed(net: &Shared, pair: &Pair, renewed: u64, up: &mut Up<'_>) -> (String, EndKind) {
     let mut better = std::pin::pin!(better_is_there(net, std::mem::take(&mut up.better)));
     let driver = &mut up.driver;
     let mut ending = None;
     loop {
+        if pair.renewed.load(Ordering::Relaxed) != renewed {
+            driver.machine.close(Instant::now());
+            let _ = driver.settle().await;
+            return ("the peer must prove more than it did".to_owned(), EndKind::Moving);
+        }
         for waiting in pair.take() {
             // What the peer would not take comes back; the stream goes on.
             if let Err(error) = driver.machine.send(Instant::now(), &waiting.encoded) {
@@ -878,6 +1037,7 @@ mod tests {
             queue: Mutex::default(),
             filled: Notify::new(),
             hurry: Notify::new(),
+            renewed: AtomicU64::new(0),
             watch: Mutex::new(Watch::new(Instant::now(), "ping".to_owned())),
         }
     }

@@ -184,6 +184,22 @@ impl Tls {
         }
     }
 
+    /// From now on the server of `host` must prove that it is the server of `base` too. Whether that is new.
+    pub(crate) fn guess(&self, host: &Domain, base: &Domain) -> bool {
+        let old = self.trust.guesses_mut().insert(host.clone(), base.clone());
+        old.as_ref() != Some(base)
+    }
+
+    /// The server of a domain must prove only that again.
+    pub(crate) fn no_guess(&self, host: &Domain) {
+        self.trust.guesses_mut().remove(host);
+    }
+
+    /// Whether the server of a domain must prove that it is another's too.
+    pub(crate) fn is_guess(&self, host: &Domain) -> bool {
+        self.trust.guessed_for(host).is_some()
+    }
+
     /// The certificate that the peer showed in the handshake.
     pub(crate) fn certificate_of(&self, stream: &TlsStream<TcpStream>) -> Option<Box<dyn PeerCertificate>> {
         let chain = stream.get_ref().1.peer_certificates()?;
@@ -235,6 +251,8 @@ impl Shown {
 struct Trust {
     roots: RootCertStore,
     pins: BTreeMap<Domain, Pinned>,
+    /// Hosts that are only guessed to serve a domain, with that domain: their certificate must be good for both (T-09).
+    guesses: RwLock<BTreeMap<Domain, Domain>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -266,12 +284,31 @@ impl Trust {
         Ok(Self {
             roots: load_roots(wanted)?,
             pins,
+            guesses: RwLock::default(),
             provider,
         })
     }
 
-    /// Whether a chain is good now, as that of a server of `domain`.
+    fn guesses_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Domain, Domain>> {
+        self.guesses.write().expect("nothing panics while it holds the guesses")
+    }
+
+    fn guessed_for(&self, host: &Domain) -> Option<Domain> {
+        let guesses = self.guesses.read().expect("nothing panics while it holds the guesses");
+        guesses.get(host).cloned()
+    }
+
+    /// Whether a chain is good now, as that of a server of `domain`; and of the domain for which that is a guess, if it is one.
     fn check(&self, chain: &[CertificateDer<'_>], domain: &Domain) -> Result<(), String> {
+        self.check_for(chain, domain)?;
+        let Some(base) = self.guessed_for(domain) else {
+            return Ok(());
+        };
+        let checked = self.check_for(chain, &base);
+        checked.map_err(|reason| format!("{domain} is only guessed to serve {base}, and for {base}: {reason}"))
+    }
+
+    fn check_for(&self, chain: &[CertificateDer<'_>], domain: &Domain) -> Result<(), String> {
         let (leaf, intermediates) = chain
             .split_first()
             .ok_or_else(|| "there is no certificate".to_owned())?;

@@ -28,6 +28,9 @@
 //! allowed_networks = []           # networks (10.1.0.0/16) at which they may be besides the public Internet
 //! dialback = []                   # domains known by server dialback if their certificate does not do; "*": all
 //! retry_cap_seconds = 3600        # the longest pause between two tries to reach a domain
+//! found_minutes = 120             # how long the service that was found for a domain is taken for granted
+//! not_found_minutes = 5           # how long a domain without one is left alone, unless it speaks
+//! ping_on_start = []              # domains to ping when the server starts; the log says how it went
 //! unopened_wavelets = 10000       # wavelets of one other domain that nobody here has opened
 //! unopened_megabytes = 256        # what these may take
 //!
@@ -144,6 +147,11 @@ pub struct FederationConfig {
     pub dialback: DialbackPolicy,
     /// The longest pause between two tries to reach a domain.
     pub retry_cap: Duration,
+    /// How long a service that was found is taken for granted, and how long a domain without one is left alone, in
+    /// milliseconds.
+    pub lives: (i64, i64),
+    /// Domains to ping when the server starts.
+    pub ping_on_start: Vec<Domain>,
     /// What each domain may store here that none of our users has opened.
     pub unopened: Quota,
     /// The XMPP server over which all of them are reached; `None`: each by a stream of our own.
@@ -194,6 +202,9 @@ const FEDERATION: &[&str] = &[
     "allowed_networks",
     "dialback",
     "retry_cap_seconds",
+    "found_minutes",
+    "not_found_minutes",
+    "ping_on_start",
     "unopened_wavelets",
     "unopened_megabytes",
     "component",
@@ -436,6 +447,21 @@ impl FederationConfig {
                 )
                 .map_or(DialbackPolicy::Never, dialback_policy),
             retry_cap: Duration::from_secs(section.number(source, "retry_cap_seconds", 1, 86_400).unwrap_or(3600)),
+            lives: {
+                let mut minutes = |key, otherwise| {
+                    let minutes = section.number(source, key, 1, 10_080).unwrap_or(otherwise);
+                    i64::try_from(minutes * 60_000).unwrap_or(i64::MAX)
+                };
+                (minutes("found_minutes", 120), minutes("not_found_minutes", 5))
+            },
+            ping_on_start: section
+                .texts(
+                    source,
+                    "ping_on_start",
+                    "a list of domains like [\"example.org\"]",
+                    |text| text.parse().ok(),
+                )
+                .unwrap_or_default(),
             unopened: Quota {
                 wavelets: section
                     .number(source, "unopened_wavelets", 1, 1_000_000)

@@ -12,6 +12,7 @@ mod asks;
 mod driver;
 mod handle;
 pub(crate) mod peers;
+pub(crate) mod probe;
 mod reach;
 mod refusals;
 mod report;
@@ -30,6 +31,7 @@ use crate::wavelets::Wavelets;
 
 pub use handle::{FederationHandle, Requests};
 pub use peers::{Peer, PeerError, PeerState};
+pub use probe::{Probe, Reply, Step};
 pub(crate) use running::DESCRIPTION;
 pub use running::Running;
 
@@ -47,6 +49,9 @@ pub struct Setup {
     pub description: String,
     /// The name under which our stanzas go, if it is another than our domain: that of a component.
     pub name: Option<billow_xmpp::Domain>,
+    /// How long a service that was found is taken for granted, and how long a domain without one is left alone, in
+    /// milliseconds.
+    pub lives: (i64, i64),
 }
 
 /// The running federation of a server.

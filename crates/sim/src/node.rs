@@ -646,6 +646,8 @@ impl Node {
     fn do_discovery(&mut self, now: Now, output: discovery::Output) {
         match output {
             discovery::Output::Send(stanza) => self.send(stanza),
+            // Nobody here guesses.
+            discovery::Output::Guess { .. } | discovery::Output::NoGuess { .. } => {}
             discovery::Output::Found { domain, service } => {
                 self.services
                     .entry(service.jid.to_string())

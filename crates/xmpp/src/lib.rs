@@ -10,6 +10,7 @@
 
 pub mod about;
 pub mod component;
+pub mod contact;
 pub mod dialback;
 pub mod disco;
 pub mod domain;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 const TTL: u32 = 5;
 /// Longest answer over UDP.
 const UDP_ANSWER: usize = 1232;
+/// Most questions that are remembered.
+const QUESTIONS: usize = 1000;
 /// How long a question over TCP may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -137,11 +139,15 @@ fn absolute(name: &str) -> Result<Name, NotAName> {
     Ok(parsed)
 }
 
+/// The questions that were asked over UDP: the name, and whether it was for SRV.
+type Asked = Arc<Mutex<Vec<(String, bool)>>>;
+
 /// A running name server; it stops when it is dropped.
 pub struct DnsServer {
     address: SocketAddr,
     zone: Arc<RwLock<Zone>>,
     questions: Arc<AtomicUsize>,
+    asked: Asked,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -152,14 +158,16 @@ impl DnsServer {
         let address = udp.local_addr()?;
         let zone = Arc::new(RwLock::new(zone));
         let questions = Arc::new(AtomicUsize::new(0));
+        let asked = Asked::default();
         let tasks = vec![
-            tokio::spawn(serve_udp(udp, zone.clone(), questions.clone())),
+            tokio::spawn(serve_udp(udp, zone.clone(), questions.clone(), asked.clone())),
             tokio::spawn(serve_tcp(tcp, zone.clone())),
         ];
         Ok(Self {
             address,
             zone,
             questions,
+            asked,
             tasks,
         })
     }
@@ -168,6 +176,15 @@ impl DnsServer {
     #[must_use]
     pub fn questions(&self) -> usize {
         self.questions.load(Ordering::Relaxed)
+    }
+
+    /// The first questions over UDP, in order: the name, and whether it was for SRV.
+    #[must_use]
+    pub fn asked(&self) -> Vec<(String, bool)> {
+        self.asked
+            .lock()
+            .expect("nothing panics while it holds the questions")
+            .clone()
     }
 
     /// Where it listens.
@@ -204,16 +221,29 @@ async fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> 
     Err(last)
 }
 
-async fn serve_udp(socket: UdpSocket, zone: Arc<RwLock<Zone>>, questions: Arc<AtomicUsize>) {
+async fn serve_udp(socket: UdpSocket, zone: Arc<RwLock<Zone>>, questions: Arc<AtomicUsize>, asked: Asked) {
     let mut buffer = [0; 4096];
     loop {
         if let Ok((length, from)) = socket.recv_from(&mut buffer).await {
             questions.fetch_add(1, Ordering::Relaxed);
+            note(&asked, &buffer[..length]);
             if let Some(answer) = answer(&zone, &buffer[..length], Some(UDP_ANSWER)) {
                 // A client that is gone asks nothing more.
                 let _ = socket.send_to(&answer, from).await;
             }
         }
+    }
+}
+
+/// Remembers a question, within bounds.
+fn note(asked: &Asked, question: &[u8]) {
+    let Ok(message) = Message::from_vec(question) else {
+        return;
+    };
+    let mut asked = asked.lock().expect("nothing panics while it holds the questions");
+    let names = message.queries.iter().take(1);
+    if asked.len() < QUESTIONS {
+        asked.extend(names.map(|query| (query.name().to_ascii(), query.query_type() == RecordType::SRV)));
     }
 }
 

@@ -28,6 +28,13 @@ impl Driver {
         }
     }
 
+    /// One that tries the usual name last.
+    fn guessing() -> Self {
+        let mut driver = Self::new();
+        driver.discovery = driver.discovery.guessing();
+        driver
+    }
+
     /// Tells the machine and gives what it asks.
     fn tell(&mut self, input: Input) -> Vec<Iq> {
         self.discovery.handle(self.now, input);
@@ -198,11 +205,11 @@ fn b_083_a_silent_domain_is_given_up_in_time_and_may_still_answer() {
     assert_eq!(driver.found().0, "acme.lab");
 }
 
-/// Nothing is guessed, whatever stands above: below `co.uk` and `users.example.net` the usual name is anybody's (T-09).
+/// Below a suffix that many share the usual name is anybody's (T-09).
 #[test]
-fn b_087_whoever_has_the_usual_name_below_a_domain_does_not_speak_for_it() {
-    for name in ["acme.lab", "localhost", "co.uk", "github.io", "users.example.net"] {
-        let mut driver = Driver::new();
+fn b_087_below_a_public_suffix_nothing_is_guessed() {
+    for name in ["localhost", "com", "co.uk", "com.au", "github.io", "workers.dev"] {
+        let mut driver = Driver::guessing();
         let asked = driver.find(name);
         assert_eq!(driver.error(&asked[0]), Vec::new());
         assert_eq!(driver.error(&asked[1]), Vec::new(), "nobody else is asked");
@@ -210,6 +217,106 @@ fn b_087_whoever_has_the_usual_name_below_a_domain_does_not_speak_for_it() {
         let usual = jid(&format!("wave.{name}"));
         assert!(!driver.discovery.speaks_for(&usual, &domain(name)));
     }
+}
+
+/// The usual name of a domain that names no service: the driver is told first that it must prove to be the domain's.
+#[test]
+fn the_usual_name_is_asked_last_and_must_prove_the_domain() {
+    for name in ["acme.lab", "users.example.net"] {
+        let mut driver = Driver::guessing();
+        let asked = driver.find(name);
+        assert_eq!(
+            driver.items(&asked[0], &[]),
+            Vec::new(),
+            "the domain itself comes first"
+        );
+        let guessed = driver.info(&asked[1], &[]);
+        let usual = jid(&format!("wave.{name}"));
+        let (host, base) = (usual.clone(), domain(name));
+        assert_eq!(driver.results, [Output::Guess { host, base }]);
+        driver.results.clear();
+        assert_eq!(guessed.iter().map(|iq| &iq.to).collect::<Vec<_>>(), [&usual]);
+        assert!(
+            !driver.discovery.speaks_for(&usual, &domain(name)),
+            "not before it has answered"
+        );
+        driver.info(&guessed[0], &[ns::WAVE]);
+        assert_eq!(driver.found().0, usual.as_str());
+        assert!(driver.discovery.speaks_for(&usual, &domain(name)));
+        // Looked for again, it is the same, and what it must prove stays.
+        let asked = driver.tell(Input::Again(domain(name)));
+        driver.error(&asked[0]);
+        let again = driver.error(&asked[1]);
+        driver.info(&again[0], &[ns::WAVE]);
+        assert!(
+            matches!(driver.results[..], [Output::Guess { .. }, Output::Found { .. }]),
+            "{:?}",
+            driver.results
+        );
+    }
+}
+
+#[test]
+fn a_guess_that_proves_nothing_is_dropped_and_the_first_reason_counts() {
+    let mut driver = Driver::guessing();
+    driver.find("acme.lab");
+    let unreachable = |host: &str, reason: &str| Input::Unreachable {
+        host: host.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let guessed = driver.tell(unreachable("acme.lab", "no DNS record says where its server is"));
+    driver.tell(unreachable("wave.acme.lab", "its certificate is not good for acme.lab"));
+    let [
+        Output::Guess { .. },
+        Output::NoGuess { host },
+        Output::Failed { reason, .. },
+    ] = &driver.results[..]
+    else {
+        panic!("{:?}", driver.results)
+    };
+    assert_eq!(
+        (host, reason.as_str()),
+        (&jid("wave.acme.lab"), "no DNS record says where its server is")
+    );
+    // Its word counts no longer, also if it comes late.
+    driver.results.clear();
+    driver.info(&guessed[0], &[ns::WAVE]);
+    assert_eq!(driver.results, Vec::new());
+    assert!(!driver.discovery.speaks_for(&jid("wave.acme.lab"), &domain("acme.lab")));
+}
+
+#[test]
+fn a_domain_that_answers_after_all_frees_the_guess() {
+    let mut driver = Driver::guessing();
+    let asked = driver.find("acme.lab");
+    let guessed = driver.wait();
+    assert_eq!(driver.now.0 - NOW.0, ITEMS_TIMEOUT_MS, "guess after 10 s");
+    driver.info(&asked[1], &[ns::WAVE]);
+    assert!(
+        matches!(&driver.results[..], [Output::Guess { .. }, Output::NoGuess { .. }, Output::Found { service, .. }]
+            if service.jid == jid("acme.lab")),
+        "{:?}",
+        driver.results
+    );
+    driver.results.clear();
+    driver.info(&guessed[0], &[ns::WAVE]);
+    assert_eq!(driver.results, Vec::new());
+}
+
+#[test]
+fn what_was_found_and_what_was_not_have_lives_of_their_own() {
+    let mut driver = Driver::new();
+    driver.discovery = driver.discovery.with_lives(1_000, 500);
+    let asked = driver.find("acme.lab");
+    driver.error(&asked[0]);
+    driver.error(&asked[1]);
+    assert_eq!(driver.failed().1.0 - driver.now.0, 500);
+    // Now, whatever was found out before.
+    let asked = driver.tell(Input::Again(domain("acme.lab")));
+    driver.info(&asked[1], &[ns::WAVE]);
+    driver.found();
+    driver.now.0 += 1_001;
+    assert_eq!(driver.find("acme.lab").len(), 2, "looked for again");
 }
 
 #[test]

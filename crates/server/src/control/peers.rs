@@ -16,6 +16,8 @@ pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/peers", get(peers))
         .route("/peers/{domain}/now", post(now))
+        .route("/peers/{domain}/ping", post(ping))
+        .route("/peers/{domain}/trace", post(trace))
 }
 
 /// `GET /peers`
@@ -36,6 +38,20 @@ async fn now(State(app): State<Arc<App>>, Path(domain): Path<String>) -> Result<
     let federation = &app.wavelets.shared().federation;
     federation.try_now(&domain).await.ok_or_else(no_federation)?;
     Ok(answer(json!({ "domain": domain.as_str() })))
+}
+
+/// `POST /peers/{domain}/ping`
+async fn ping(State(app): State<Arc<App>>, Path(domain): Path<String>) -> Result<Response, Refused> {
+    let domain = other_domain(&app, &domain)?;
+    let probe = app.wavelets.shared().federation.ping(&domain).await;
+    Ok(answer(json!(probe.ok_or_else(no_federation)?)))
+}
+
+/// `POST /peers/{domain}/trace`
+async fn trace(State(app): State<Arc<App>>, Path(domain): Path<String>) -> Result<Response, Refused> {
+    let domain = other_domain(&app, &domain)?;
+    let probe = app.wavelets.shared().federation.trace(&domain).await;
+    Ok(answer(json!(probe.ok_or_else(no_federation)?)))
 }
 
 /// A domain that is not ours.

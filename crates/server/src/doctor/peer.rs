@@ -39,7 +39,8 @@ pub(super) async fn interview(report: &mut Report, voice: &Voice, own: &Domain, 
             report.add(Finding::new(Severity::Error, Topic::Service, "disco-no-feature", what).why(why));
             return;
         }
-        discovery::Output::Send(_) => return,
+        // Nothing is guessed here.
+        discovery::Output::Send(_) | discovery::Output::Guess { .. } | discovery::Output::NoGuess { .. } => return,
     };
     let info = info(report, voice, &jid).await;
     if !pinged(report, voice, &jid, peer, places).await {

@@ -145,7 +145,10 @@ async fn serve(net: NetHandle, local: Domain, mut events: mpsc::Receiver<NetEven
                 lock(&open.down).insert(peer.clone(), reason.clone());
                 open.give_up(&peer, &reason);
             }
-            NetEvent::Connected { .. } | NetEvent::Heard { .. } | NetEvent::KeyChanged { .. } => {}
+            NetEvent::Contact { .. }
+            | NetEvent::Connected { .. }
+            | NetEvent::Heard { .. }
+            | NetEvent::KeyChanged { .. } => {}
             NetEvent::Bounced { peer, reason, .. } => open.give_up(&peer, &reason.to_string()),
         }
     }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 use billow_federation::discovery::{self, Discovery};
 use billow_federation::held::{Held, HeldStanza};
 use billow_federation::host::{self, Host, SealedDelta};
+use billow_federation::pings::{self, Pings};
 use billow_federation::remote::{self, Failure, Remote, Response};
 use billow_federation::{FederationError, Ids, inbound};
 use billow_model::{Domain, Timestamp, Version, WaveletName};
-use billow_net::{BounceReason, NetEvent, NetHandle, SendError};
+use billow_net::{BounceReason, Contact, NetEvent, NetHandle, SendError};
 use billow_store::Cursor;
 use billow_wavelet::remote::{HistoryFailure, SubmitFailure};
 use billow_wire::exchange::{HistoryRequest, SignerRequest, SubmitRequest, SubmitResponse};
@@ -21,6 +22,7 @@ use super::Setup;
 use super::asks::Asks;
 use super::handle::{Request, Requests, Sealed};
 use super::peers::Book;
+use super::probe::Probes;
 use super::report::Report;
 use super::serve::Serve;
 use crate::clock;
@@ -49,6 +51,12 @@ pub(super) enum Done {
         from: Version,
         at: Version,
     },
+    /// It was tried to reach a domain, only to see how that goes.
+    Contacted {
+        domain: Domain,
+        /// `None`: the XMPP server before us reaches it.
+        contact: Option<Box<Contact>>,
+    },
     /// Cursors are kept, or not; those that are not are kept with the next ones.
     CursorsKept { unkept: Vec<Cursor> },
 }
@@ -70,6 +78,7 @@ pub(super) struct Driver {
     events: mpsc::Receiver<NetEvent>,
     requests: Requests,
     pub(super) discovery: Discovery,
+    pub(super) pings: Pings,
     pub(super) hosts: BTreeMap<Domain, Host>,
     pub(super) remotes: BTreeMap<Domain, Remote>,
     /// Stanzas of peers that are just being looked for, and those of them that wait no longer.
@@ -84,9 +93,10 @@ pub(super) struct Driver {
     /// Whose service is at an address.
     services: HashMap<Jid, BTreeSet<Domain>>,
     replies: HashMap<u64, Reply>,
-    tickets: u64,
+    pub(super) tickets: u64,
+    pub(super) probes: Probes,
     finished: mpsc::UnboundedReceiver<Done>,
-    done: mpsc::UnboundedSender<Done>,
+    pub(super) done: mpsc::UnboundedSender<Done>,
     cursors: BTreeMap<(WaveletName, Domain), Cursor>,
     cursors_under_way: bool,
     cursors_kept: Instant,
@@ -107,16 +117,24 @@ impl Driver {
             events,
             description,
             name,
+            lives: (found_ms, failed_ms),
         } = setup;
+        let is_component = name.is_some();
         let local = match name {
             Some(name) => name,
             None => wavelets.shared().domain.as_str().parse()?,
         };
         let own = local.to_jid();
+        let mut discovery = Discovery::new(own.clone(), ids()?).with_lives(found_ms, failed_ms);
+        // The XMPP server before us does not tell by which certificate a peer is known: then nothing is guessed (T-09).
+        if !is_component {
+            discovery = discovery.guessing();
+        }
         let (done, finished) = mpsc::unbounded_channel();
         let mut driver = Self {
             serve: Serve::new(wavelets.clone(), net.clone(), local.clone()),
-            discovery: Discovery::new(own.clone(), ids()?),
+            discovery,
+            pings: Pings::new(own.clone(), ids()?),
             wavelets,
             net,
             local,
@@ -135,6 +153,7 @@ impl Driver {
             services: HashMap::new(),
             replies: HashMap::new(),
             tickets: 0,
+            probes: Probes::default(),
             finished,
             done,
             cursors: BTreeMap::new(),
@@ -257,6 +276,7 @@ impl Driver {
             .copied();
         let next = deadlines
             .chain(self.discovery.deadline())
+            .chain(self.pings.deadline())
             .chain(self.held.deadline())
             .min();
         let mut wake = Instant::now() + Duration::from_secs(60);
@@ -275,6 +295,8 @@ impl Driver {
         loop {
             if let Some(output) = self.discovery.poll() {
                 self.do_discovery(output)?;
+            } else if let Some(output) = self.pings.poll() {
+                self.do_ping(output)?;
             } else if let Some(peer) = self.touched_hosts.pop_first() {
                 self.drive_host(&peer)?;
             } else if let Some(peer) = self.touched_remotes.pop_first() {
@@ -354,6 +376,16 @@ impl Driver {
     fn do_discovery(&mut self, output: discovery::Output) -> anyhow::Result<()> {
         match output {
             discovery::Output::Send(stanza) => self.send(stanza)?,
+            discovery::Output::Guess { host, base } => {
+                if let (Ok(host), Ok(base)) = (billow_xmpp::Domain::of(&host), base.as_str().parse()) {
+                    self.net.guess(&host, &base);
+                }
+            }
+            discovery::Output::NoGuess { host } => {
+                if let Ok(host) = billow_xmpp::Domain::of(&host) {
+                    self.net.no_guess(&host);
+                }
+            }
             discovery::Output::Found { domain, service } => {
                 tracing::debug!(%domain, service = %service.jid, "found");
                 self.book.good(&domain);
@@ -370,6 +402,8 @@ impl Driver {
                     self.touched_remotes.insert(domain.clone());
                 }
                 self.released.extend(self.held.settled(&domain));
+                let found = pings::Input::Service(domain.clone(), service.clone());
+                self.pings.handle(clock::steady(), found);
                 self.tell_known_host(&domain, host::Input::Service(service));
             }
             discovery::Output::Failed {
@@ -384,6 +418,8 @@ impl Driver {
                     self.touched_remotes.insert(domain.clone());
                 }
                 self.released.extend(self.held.settled(&domain));
+                let gone = pings::Input::Unreachable(domain.clone(), reason.clone());
+                self.pings.handle(clock::steady(), gone);
                 self.tell_known_host(&domain, host::Input::NoService { reason, retry_at });
             }
         }
@@ -398,6 +434,7 @@ impl Driver {
                 }
                 self.stanza(&peer, &element, true)?;
             }
+            NetEvent::Contact { contact, .. } => self.book.contact(*contact),
             NetEvent::Connected { peer, .. } => self.spoke(&peer, Duration::ZERO),
             NetEvent::Heard { peer, .. } => {
                 self.net.retry_now(&peer);
@@ -449,7 +486,18 @@ impl Driver {
             },
         );
         for domain in self.domains_at(peer) {
-            self.book.bad(&domain, reason, retry_at.0 - now.0);
+            // One whose service is elsewhere is not reached here, and need not be.
+            let service = self.discovery.service(&domain);
+            if service.is_some_and(|service| service.jid.domain().as_str() != peer.as_str()) {
+                continue;
+            }
+            if self.is_known(&domain) {
+                self.book.bad(&domain, reason, retry_at.0 - now.0);
+            }
+            if service.is_some() {
+                let gone = pings::Input::Unreachable(domain.clone(), reason.to_owned());
+                self.pings.handle(now, gone);
+            }
             if let Some(remote) = self.remotes.get_mut(&domain) {
                 remote.handle(now, remote::Input::Unreachable(reason.to_owned()));
                 self.touched_remotes.insert(domain.clone());
@@ -470,6 +518,9 @@ impl Driver {
         match Stanza::parse(stanza) {
             Ok(Stanza::Message(message)) => {
                 let Some(id) = message.id else { return };
+                if self.pings.sent(&message.to, &id) {
+                    return self.ping_answered(message.to, id, Some(reason));
+                }
                 let error = StanzaError::new(bounce_condition(bounce), reason);
                 self.tell_hosts_at(
                     &message.to,
@@ -526,6 +577,10 @@ impl Driver {
             inbound::Inbound::Reach(ask) => self.serve.reach(ask),
             inbound::Inbound::Clock(ask) => self.send(ask.clock(clock::now()))?,
             inbound::Inbound::Answer(iq) => self.answer(iq),
+            inbound::Inbound::Receipt(from, id) if self.pings.sent(&from, &id) => self.ping_answered(from, id, None),
+            inbound::Inbound::Bounced(from, id, error) if self.pings.sent(&from, &id) => {
+                self.ping_answered(from, id, Some(error.to_string()));
+            }
             inbound::Inbound::Receipt(from, id) => {
                 self.tell_hosts_at(&from, &host::Input::Receipt { from: from.clone(), id })
             }
@@ -572,6 +627,10 @@ impl Driver {
         }
         if self.discovery.asked(&iq) {
             self.discovery.handle(clock::steady(), discovery::Input::Answer(iq));
+            return;
+        }
+        if self.pings.asked(&iq) {
+            self.pings.handle(clock::steady(), pings::Input::Answer(iq));
             return;
         }
         let Some((domain, remote)) = self.remotes.iter_mut().find(|(_, remote)| remote.asked(&iq)) else {
@@ -654,6 +713,14 @@ impl Driver {
                 let _ = reply.send(self.peers_shown());
                 return Ok(());
             }
+            Request::Ping { domain, reply } => {
+                self.ping(domain, reply);
+                return Ok(());
+            }
+            Request::Trace { domain, reply } => {
+                self.trace(domain, reply);
+                return Ok(());
+            }
             Request::TryNow { domain, reply } => {
                 self.try_now(&domain);
                 let _ = reply.send(());
@@ -723,6 +790,7 @@ impl Driver {
                 let reason = "the domain takes part no longer".to_owned();
                 self.tell_known_host(&peer, host::Input::NoDeltas { wavelet, from, reason });
             }
+            Done::Contacted { contact, domain } => self.contacted(contact, &domain),
             Done::CursorsKept { unkept } => {
                 self.cursors_under_way = false;
                 for cursor in unkept {
@@ -740,6 +808,9 @@ impl Driver {
         let now = clock::steady();
         if self.discovery.deadline().is_some_and(|deadline| deadline <= now) {
             self.discovery.handle(now, discovery::Input::Tick);
+        }
+        if self.pings.deadline().is_some_and(|deadline| deadline <= now) {
+            self.pings.handle(now, pings::Input::Tick);
         }
         self.released.extend(self.held.expired(now));
         for peer in passed(&mut self.host_deadlines, now) {

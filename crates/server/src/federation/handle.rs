@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::asks::Asked;
 use super::peers::Peer;
+use super::probe::Probe;
 use crate::wavelets::Caret;
 
 /// Requests that wait for the driver.
@@ -87,6 +88,20 @@ pub(crate) enum Request {
     Peers {
         /// All of them.
         reply: oneshot::Sender<Vec<Peer>>,
+    },
+    /// Ping a domain.
+    Ping {
+        /// Which.
+        domain: Domain,
+        /// How it went.
+        reply: oneshot::Sender<Probe>,
+    },
+    /// Go through all the steps to a domain anew.
+    Trace {
+        /// Which.
+        domain: Domain,
+        /// How they went.
+        reply: oneshot::Sender<Probe>,
     },
     /// Try a domain now.
     TryNow {
@@ -238,6 +253,18 @@ impl FederationHandle {
     /// How the other domains are; `None`: there is no federation.
     pub(crate) async fn peers(&self) -> Option<Vec<Peer>> {
         self.ask(|reply| Request::Peers { reply }).await
+    }
+
+    /// Pings a domain; `None`: there is no federation.
+    pub(crate) async fn ping(&self, domain: &Domain) -> Option<Probe> {
+        let domain = domain.clone();
+        self.ask(|reply| Request::Ping { domain, reply }).await
+    }
+
+    /// Goes through all the steps to a domain anew; `None`: there is no federation.
+    pub(crate) async fn trace(&self, domain: &Domain) -> Option<Probe> {
+        let domain = domain.clone();
+        self.ask(|reply| Request::Trace { domain, reply }).await
     }
 
     /// Has a domain tried now, whatever was found out about it before; `None`: there is no federation.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use billow_federation::discovery::{self, Software};
 use billow_federation::host;
 use billow_model::{Domain, Timestamp};
+use billow_net::Contact;
 use serde::Serialize;
 
 use super::driver::Driver;
@@ -67,6 +68,8 @@ pub struct PeerError {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     entries: BTreeMap<Domain, Entry>,
+    /// The last attempt to reach each XMPP domain.
+    contacts: BTreeMap<String, Contact>,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +84,18 @@ impl Book {
             return None;
         }
         Some(self.entries.entry(domain.clone()).or_default())
+    }
+
+    /// Notes an attempt to reach an XMPP domain.
+    pub(super) fn contact(&mut self, contact: Contact) {
+        if self.contacts.len() < MOST || self.contacts.contains_key(&contact.host) {
+            self.contacts.insert(contact.host.clone(), contact);
+        }
+    }
+
+    /// The last attempt to reach an XMPP domain.
+    pub(super) fn contact_with(&self, host: &str) -> Option<&Contact> {
+        self.contacts.get(host)
     }
 
     /// The domain was heard or reached.
@@ -124,6 +139,11 @@ impl Driver {
             .chain(self.book.entries.keys())
             .collect();
         known.into_iter().map(|domain| self.peer_shown(domain)).collect()
+    }
+
+    /// Whether somebody here has to do with a domain.
+    pub(super) fn is_known(&self, domain: &Domain) -> bool {
+        self.hosts.contains_key(domain) || self.remotes.contains_key(domain) || self.discovery.record(domain).is_some()
     }
 
     fn peer_shown(&self, domain: &Domain) -> Peer {

@@ -87,10 +87,17 @@ impl Running {
             events,
             description: DESCRIPTION.to_owned(),
             name: settings.component.as_ref().map(|component| component.name.clone()),
+            lives: settings.lives,
         };
+        let running = Federation::start(setup).await?;
+        for domain in settings.ping_on_start.clone() {
+            let federation = federation.clone();
+            // It ends when the federation does, or within a minute.
+            tokio::spawn(async move { log_ping(&federation, &domain).await });
+        }
         Ok(Self {
             wavelets,
-            federation: Some((Federation::start(setup).await?, net)),
+            federation: Some((running, net)),
             certificate,
         })
     }
@@ -121,6 +128,21 @@ impl Running {
             federation.stop().await;
         }
     }
+}
+
+/// Pings a domain, and the log says how it went, step by step where it did not go well.
+async fn log_ping(federation: &FederationHandle, domain: &Domain) {
+    let Some(probe) = federation.ping(domain).await else {
+        return;
+    };
+    let words = probe.in_words();
+    if probe.pong.is_some() {
+        return tracing::info!("{words}");
+    }
+    for step in &probe.steps {
+        tracing::info!(%domain, "step {}: {}", step.step, step.words);
+    }
+    tracing::warn!("{words}");
 }
 
 /// Keeps our own chain with those of others: what it has signed is verified with it when it comes back from other hosts, and
