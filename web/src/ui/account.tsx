@@ -3,6 +3,7 @@ import { useCallback, useEffect, useId, useState } from "preact/hooks";
 import { announce } from "./announce";
 import { useApp } from "./context";
 import { Icon } from "./icons";
+import { Peers } from "./peers";
 import { Avatar } from "./person";
 import { navigate } from "./route";
 import { changePassword, endSession, Refusal, type SessionEntry, sessions } from "./session";
@@ -29,6 +30,7 @@ export function Account({ leave }: { leave: () => void }) {
           </p>
           <Password />
           <Sessions />
+          {me.administrator ? <Peers /> : null}
           <button type="button" class="button" onClick={leave}>
             Sign out here
           </button>

@@ -7,6 +7,8 @@ export type Me = {
   readonly address: string | null;
   readonly domains: readonly string[];
   readonly registration: Registration;
+  /** Whether I may see and change how the server runs. */
+  readonly administrator: boolean;
 };
 
 /** What the server said, for the person. */
@@ -41,6 +43,7 @@ export async function whoAmI(): Promise<Me> {
     address: status === 200 ? String(body["address"]) : null,
     domains: Array.isArray(body["domains"]) ? body["domains"].map(String) : [],
     registration: (["open", "invitation", "closed"] as const).find((word) => word === body["registration"]) ?? "closed",
+    administrator: body["administrator"] === true,
   };
 }
 
@@ -83,6 +86,28 @@ export async function sessions(): Promise<SessionEntry[]> {
 
 export async function endSession(id: number): Promise<void> {
   await demand(`/api/sessions/${id}`, undefined, "DELETE");
+}
+
+/** Another server, as ours sees it. */
+export type PeerEntry = {
+  readonly domain: string;
+  readonly state: "well" | "waiting" | "neverReached" | "untried";
+  /** Operations that it lacks, and in how many waves. */
+  readonly queue: number;
+  readonly waitingWaves: number;
+  /** ms since 1970. */
+  readonly lastGood: number | null;
+  readonly lastError: { readonly at: number; readonly reason: string; readonly nextTry: number } | null;
+};
+
+/** The other servers; for administrators. */
+export async function peers(): Promise<readonly PeerEntry[]> {
+  const { peers: list } = await demand("/api/admin/peers");
+  return (Array.isArray(list) ? list : []) as PeerEntry[];
+}
+
+export async function tryPeerNow(domain: string): Promise<void> {
+  await demand(`/api/admin/peers/${encodeURIComponent(domain)}/now`, {});
 }
 
 /** All other sessions end. */
