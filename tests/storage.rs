@@ -398,7 +398,7 @@ async fn b_213_time_that_jumps_ends_no_session_and_no_wavelets_time_goes_back() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_file_descriptors_new_connections_wait_and_work_goes_on() {
+async fn b_214_without_file_descriptors_new_connections_wait_and_work_goes_on() {
     let mut server = Server::new();
     server.start(&["ulimit -n 64; "]);
     let body = json!({"address": ALICE, "password": PASSWORD});
@@ -432,7 +432,7 @@ async fn without_file_descriptors_new_connections_wait_and_work_goes_on() {
 const IDLE: Duration = Duration::from_secs(11);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_new_threads_work_goes_on() {
+async fn b_214_without_new_threads_work_goes_on() {
     let (server, alice) = Server::with_alice().await;
     let mut editor = Editor::open(&alice).await;
     editor.write("before").await.expect("stored");
@@ -457,6 +457,48 @@ async fn without_new_threads_work_goes_on() {
     sign_in(server.url(), ALICE, PASSWORD).await.expect("signed in");
     assert_eq!(state(&alice).await.0, editor.version);
     assert!(server.disk.refused_threads() > 0, "the crowd made it ask for threads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b_214_little_memory_is_enough_whatever_a_crowd_wants_and_work_goes_on() {
+    /// What a small machine gives it.
+    const LIMIT_KB: u64 = 256 * 1024;
+    let (server, alice) = Server::with_alice().await;
+    let mut editor = Editor::open(&alice).await;
+    // Each password that is looked at takes tens of megabytes, each connection its buffers.
+    let guesses: Vec<_> = (0..100)
+        .map(|number| {
+            let url = server.url().clone();
+            let body = json!({"address": ALICE, "password": format!("a guess of a password {number}")});
+            tokio::spawn(async move { http::post(&url, "/api/signin", None, &body).await.is_err() })
+        })
+        .collect();
+    let mut crowd: Vec<TcpStream> = (0..500)
+        .filter_map(|_| TcpStream::connect((server.url().host.as_str(), server.url().port)).ok())
+        .collect();
+    for one in &mut crowd {
+        // One that was turned away does not take it.
+        let _ = one.write_all(b"POST /api/signin HTTP/1.1\r\nHost: initech.lab\r\nContent-Length: 60000\r\n\r\n{");
+    }
+    for number in 0..10 {
+        editor
+            .write(&format!("in the crowd {number} {}", "x".repeat(10_000)))
+            .await
+            .expect("work goes on");
+    }
+    drop(crowd);
+    for guess in guesses {
+        assert!(guess.await.expect("answered"), "no guess is let in");
+    }
+    assert_eq!(state(&alice).await.0, editor.version);
+    let status = fs::read_to_string(format!("/proc/{}/status", server.child.as_ref().expect("it runs").id()));
+    let status = status.expect("the very same process still runs");
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let most: u64 = most
+        .and_then(|most| most.trim().trim_end_matches(" kB").parse().ok())
+        .expect("the system says how much memory it had at most");
+    println!("{most} kB at most");
+    assert!(most < LIMIT_KB, "{most} kB");
 }
 
 #[test]
