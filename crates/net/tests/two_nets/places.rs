@@ -265,3 +265,46 @@ async fn b_079_streams_go_on_and_come_back_while_dns_is_down() {
     a.net.retry_now(&b.domain);
     assert_eq!(b.stanza().await.1.attr("id"), Some("again"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s_41_a_thousand_connections_go_by_halves_to_the_two_best_places_and_none_to_the_backup() {
+    let lab = Lab::new().await;
+    let issued = lab.ca.issue("b.lab").unwrap();
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        let mut config = lab.config("b.lab", &issued, &lab.ca);
+        config.limits.streams_per_peer = 1000;
+        config.limits.unauthenticated_per_address = 1000;
+        servers.push(Server::start("b.lab", config).await);
+    }
+    let zone = servers.iter().zip([(10, 50), (10, 50), (20, 0)]).enumerate();
+    let zone = zone.fold(Zone::new(), |zone, (n, (server, order))| {
+        let (host, at) = (format!("wave{n}.b.lab"), server.net.listening()[0]);
+        let zone = zone.address(&host, at.ip()).unwrap();
+        zone.weighted_service("_xmpp-server._tcp.b.lab", order, at.port(), &host)
+            .unwrap()
+    });
+    lab.dns.set_zone(zone);
+    let a = lab.good("a.lab").await;
+    let (local, peer): (Domain, Domain) = ("a.lab".parse().unwrap(), "b.lab".parse().unwrap());
+    let mut counts = [0_u32; 3];
+    for _ in 0..125 {
+        let eight = (0..8).map(|_| a.net.contact(&local, &peer));
+        for contact in futures_util::future::join_all(eight).await {
+            let reached = contact
+                .unwrap()
+                .outcome
+                .unwrap_or_else(|reason| panic!("{reason}"))
+                .place;
+            let n = (0..3).find(|n| reached.starts_with(&format!("wave{n}."))).unwrap();
+            counts[n] += 1;
+        }
+    }
+    println!(
+        "FIGURE srv first={} second={} backup={}",
+        counts[0], counts[1], counts[2]
+    );
+    assert_eq!(counts[2], 0, "the backup: {counts:?}");
+    // Five standard deviations of a fair coin are 79 of a thousand.
+    assert!(counts[0].abs_diff(500) < 80, "{counts:?}");
+}
