@@ -68,7 +68,12 @@ impl World {
             .build()
             .unwrap();
         let ca = Ca::create("Lab").unwrap();
-        let mut zone = Zone::new();
+        // ejabberd asks its own resolver for SRV records and that of the system, which knows no ports, for addresses: then
+        // all are at a name that every system knows.
+        let has_ejabberd = plans
+            .iter()
+            .any(|plan| matches!(plan.behind, Some((Kind::Ejabberd, _))));
+        let mut zone = Zone::new().address("localhost", [127, 0, 0, 1].into()).unwrap();
         let mut sites = Vec::new();
         for plan in plans {
             let site = Site {
@@ -85,9 +90,13 @@ impl World {
             issued.write(&site.folder, &site.domain).unwrap();
             fs::write(site.folder.join("ca.crt"), ca.certificate_pem().unwrap()).unwrap();
             let at = SocketAddr::from(([127, 0, 0, 1], site.s2s));
-            zone = zone.xmpp_server(&site.domain, at).unwrap();
-            if site.name != site.domain {
-                zone = zone.xmpp_server(&site.name, at).unwrap();
+            let names = [&site.domain, &site.name];
+            for name in &names[..if site.name == site.domain { 1 } else { 2 }] {
+                zone = match has_ejabberd {
+                    true => zone.service(&format!("_xmpp-server._tcp.{name}"), 5, at.port(), "localhost"),
+                    false => zone.xmpp_server(name, at),
+                }
+                .unwrap();
             }
             sites.push(site);
         }
