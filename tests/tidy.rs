@@ -31,7 +31,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "billow-net",
         ],
     ),
-    ("billow", &["billow-model", "billow-wire", "billow-server"]),
+    (
+        "billow",
+        &["billow-model", "billow-wire", "billow-signing", "billow-server"],
+    ),
     // Never shipped: the pure crates under a world of its own making.
     (
         "billow-sim",

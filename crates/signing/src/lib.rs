@@ -5,13 +5,15 @@
 
 mod authority;
 mod chain;
+mod key;
 mod roots;
 mod sha1;
 mod signer;
 mod verifier;
 
-pub use authority::{Authority, Issued};
+pub use authority::{Authority, Issued, NotAnAuthority, request_der, request_pem, self_signed};
 pub use chain::{ChainError, Validity};
+pub use key::{KeyError, KeyKind, PrivateKey};
 pub use roots::{RootsError, TrustRoots};
 pub use signer::{SignError, Signer, SignerError};
 pub use verifier::{POSTED_MAX, Verified, Verifier, VerifyError};

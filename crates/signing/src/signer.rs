@@ -11,6 +11,7 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::x509::{X509, X509VerifyResult};
 
 use crate::chain::{self, ChainError, MIN_BITS, Validity};
+use crate::key::PrivateKey;
 use crate::sha1;
 
 /// The private key of a domain and the certificate chain that goes with it. A clone is the same signer.
@@ -37,7 +38,7 @@ pub enum SignerError {
     },
     /// Another kind of key.
     #[error(
-        "the signing key of {domain} is not RSA: the Wave protocol knows only RSA; make one with `openssl genrsa 2048`"
+        "the signing key of {domain} is not RSA: the Wave protocol knows only RSA; make one with `billow cert csr --type rsa`"
     )]
     NotRsa {
         /// Whose.
@@ -228,11 +229,11 @@ impl fmt::Debug for Signer {
 }
 
 fn read_key(domain: &Domain, pem: &[u8]) -> Result<PKey<Private>, SignerError> {
-    // The callback stands in for a prompt: without it OpenSSL would ask for a password at the terminal.
-    let key = PKey::private_key_from_pem_callback(pem, |_| Ok(0)).map_err(|error| SignerError::Key {
+    let key = PrivateKey::from_pem(pem, None).map_err(|error| SignerError::Key {
         domain: domain.clone(),
         reason: error.to_string(),
     })?;
+    let key = key.as_openssl().clone();
     if key.id() != Id::RSA {
         return Err(SignerError::NotRsa { domain: domain.clone() });
     }

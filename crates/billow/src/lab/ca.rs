@@ -1,31 +1,18 @@
-//! The lab's certificate authority: makes an authority and, for each domain, a certificate that serves for TLS in both
-//! directions and for signing deltas.
+//! The lab's certificate authority: for each domain a certificate that serves for TLS in both directions and for signing
+//! deltas, good for ten years.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use openssl::asn1::Asn1Time;
-use openssl::bn::{BigNum, MsbOption};
-use openssl::error::ErrorStack;
-use openssl::hash::MessageDigest;
-use openssl::pkey::{PKey, Private};
-use openssl::rsa::Rsa;
-use openssl::x509::extension::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName, SubjectKeyIdentifier,
-};
-use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder};
+use billow_model::{Domain, Timestamp};
+use billow_signing::{Authority, Validity};
 
-/// How long the lab's certificates are good.
-const DAYS: u32 = 3650;
-/// The lab may run on a machine whose clock is behind that of the one which made it.
-const SLACK_SECONDS: i64 = 24 * 3600;
+const DAY_MS: i64 = 24 * 3600 * 1000;
 
-/// A certificate authority.
-pub struct Ca {
-    certificate: X509,
-    key: PKey<Private>,
-}
+/// A certificate authority of the lab.
+pub struct Ca(Authority);
 
 /// A certificate with its key.
 pub struct Issued {
@@ -35,63 +22,43 @@ pub struct Issued {
     pub key_pem: Vec<u8>,
 }
 
+/// Why there is no certificate.
+#[derive(Debug)]
+pub struct NotIssued(String);
+
+impl std::fmt::Display for NotIssued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotIssued {}
+
 impl Ca {
     /// Makes an authority of that name.
-    pub fn create(name: &str) -> Result<Self, ErrorStack> {
-        let key = new_key()?;
-        let subject = common_name(name)?;
-        let mut builder = start(&subject, &subject, &key)?;
-        builder.append_extension(BasicConstraints::new().critical().ca().pathlen(0).build()?)?;
-        builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)?;
-        let identifier = SubjectKeyIdentifier::new().build(&builder.x509v3_context(None, None))?;
-        builder.append_extension(identifier)?;
-        builder.sign(&key, MessageDigest::sha256())?;
-        Ok(Self {
-            certificate: builder.build(),
-            key,
-        })
+    pub fn create(name: &str) -> Result<Self, NotIssued> {
+        Authority::new(name, ten_years()).map(Self).map_err(told)
     }
 
     /// The authority's certificate, PEM: what servers take as a root.
-    pub fn certificate_pem(&self) -> Result<Vec<u8>, ErrorStack> {
-        self.certificate.to_pem()
+    pub fn certificate_pem(&self) -> Result<Vec<u8>, NotIssued> {
+        self.0.certificate_pem().map_err(told)
     }
 
     /// A certificate for a domain: `CN` and DNS name are the domain, for servers and clients, RSA of 2048 bits.
-    pub fn issue(&self, domain: &str) -> Result<Issued, ErrorStack> {
+    pub fn issue(&self, domain: &str) -> Result<Issued, NotIssued> {
         self.issue_with(domain, &[])
     }
 
     /// The same with further DNS names.
-    pub fn issue_with(&self, domain: &str, names: &[&str]) -> Result<Issued, ErrorStack> {
-        let key = new_key()?;
-        let mut builder = start(&common_name(domain)?, self.certificate.subject_name(), &key)?;
-        builder.append_extension(BasicConstraints::new().critical().build()?)?;
-        builder.append_extension(
-            KeyUsage::new()
-                .critical()
-                .digital_signature()
-                .key_encipherment()
-                .build()?,
-        )?;
-        builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build()?)?;
-        let context = builder.x509v3_context(Some(&self.certificate), None);
-        let mut alternatives = SubjectAlternativeName::new();
-        for name in [domain].iter().chain(names) {
-            alternatives.dns(name);
-        }
-        let extensions = [
-            alternatives.build(&context)?,
-            SubjectKeyIdentifier::new().build(&context)?,
-            AuthorityKeyIdentifier::new().keyid(true).build(&context)?,
-        ];
-        for extension in extensions {
-            builder.append_extension(extension)?;
-        }
-        builder.sign(&self.key, MessageDigest::sha256())?;
+    pub fn issue_with(&self, domain: &str, names: &[&str]) -> Result<Issued, NotIssued> {
+        let domain: Domain = domain.parse().map_err(told)?;
+        let names = names.iter().map(|name| name.parse().map_err(told));
+        let names = names.collect::<Result<Vec<Domain>, _>>()?;
+        let issued = self.0.issue(&domain, &names, ten_years()).map_err(told)?;
         Ok(Issued {
-            chain_pem: builder.build().to_pem()?,
-            key_pem: key.private_key_to_pem_pkcs8()?,
+            chain_pem: issued.certificate_pem,
+            key_pem: issued.key_pem,
         })
     }
 }
@@ -122,36 +89,16 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     options.open(path)?.write_all(bytes)
 }
 
-fn new_key() -> Result<PKey<Private>, ErrorStack> {
-    PKey::from_rsa(Rsa::generate(2048)?)
+fn told(error: impl std::fmt::Display) -> NotIssued {
+    NotIssued(error.to_string())
 }
 
-fn common_name(name: &str) -> Result<X509Name, ErrorStack> {
-    let mut builder = X509NameBuilder::new()?;
-    builder.append_entry_by_text("CN", name)?;
-    Ok(builder.build())
-}
-
-/// What every certificate has.
-fn start(
-    subject: &X509Name,
-    issuer: &openssl::x509::X509NameRef,
-    key: &PKey<Private>,
-) -> Result<X509Builder, ErrorStack> {
-    let mut builder = X509Builder::new()?;
-    builder.set_version(2)?;
-    let mut serial = BigNum::new()?;
-    serial.rand(127, MsbOption::ONE, false)?;
-    let serial = serial.to_asn1_integer()?;
-    builder.set_serial_number(&serial)?;
-    builder.set_subject_name(subject)?;
-    builder.set_issuer_name(issuer)?;
-    builder.set_pubkey(key)?;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |elapsed| i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX));
-    let not_before = Asn1Time::from_unix(now.saturating_sub(SLACK_SECONDS))?;
-    builder.set_not_before(&not_before)?;
-    let not_after = Asn1Time::days_from_now(DAYS)?;
-    builder.set_not_after(&not_after)?;
-    Ok(builder)
+/// From yesterday on: the lab may run on a machine whose clock is behind that of the one which made it.
+fn ten_years() -> Validity {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX / 2);
+    Validity {
+        from: Timestamp(now - DAY_MS),
+        until: Timestamp(now + 3650 * DAY_MS),
+    }
 }
