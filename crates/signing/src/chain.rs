@@ -11,6 +11,7 @@ use openssl::pkey::{Id, PKey, Public};
 use openssl::stack::Stack;
 use openssl::x509::{X509, X509Ref, X509StoreContext, X509VerifyResult};
 
+use crate::der;
 use crate::roots::TrustRoots;
 
 /// Longer chains are refused before anything is computed.
@@ -272,7 +273,18 @@ fn trusted(
     domain: &Domain,
     at: Timestamp,
 ) -> Result<Result<Validity, String>, ChainError> {
-    let store = roots.store(Some(domain), at.0.div_euclid(1000))?;
+    // COMPAT(reference): its verifier lets the critical extension of Wave pass, in any certificate of the chain
+    // (CachedCertPathValidator.java). All others that OpenSSL does not know are looked for here, in its place.
+    let (mut wave, mut others) = (false, false);
+    for certificate in certificates {
+        let bytes = certificate.to_der()?;
+        for extension in der::extensions(&bytes) {
+            wave |= extension.critical && extension.oid == der::WAVE;
+            others |= extension.is_unknown_and_critical() && extension.oid != der::WAVE;
+        }
+    }
+    let tolerated = wave && !others;
+    let store = roots.store(Some(domain), at.0.div_euclid(1000), tolerated)?;
     let mut untrusted = Stack::new()?;
     for certificate in &certificates[1..] {
         untrusted.push(certificate.clone())?;

@@ -5,7 +5,9 @@
 
 mod authority;
 mod chain;
+mod der;
 mod key;
+mod pair;
 mod roots;
 mod sha1;
 mod signer;
@@ -14,6 +16,7 @@ mod verifier;
 pub use authority::{Authority, Issued, NotAnAuthority, request_der, request_pem, self_signed};
 pub use chain::{ChainError, Validity};
 pub use key::{KeyError, KeyKind, PrivateKey};
+pub use pair::{Finding, Pair, PairError, Role, Shown, WARN_DAYS, days_left, show};
 pub use roots::{RootsError, TrustRoots};
 pub use signer::{SignError, Signer, SignerError};
 pub use verifier::{POSTED_MAX, Verified, Verifier, VerifyError};

@@ -64,12 +64,21 @@ impl TrustRoots {
         self.pins.keys()
     }
 
-    /// The store that decides about `domain` at `unix` seconds.
-    pub(crate) fn store(&self, domain: Option<&Domain>, unix: i64) -> Result<X509Store, ChainError> {
+    /// The store that decides about `domain` at `unix` seconds; with `any_extension` it passes over critical extensions
+    /// that it does not know, which somebody else must have looked at.
+    pub(crate) fn store(
+        &self,
+        domain: Option<&Domain>,
+        unix: i64,
+        any_extension: bool,
+    ) -> Result<X509Store, ChainError> {
         let mut store = X509StoreBuilder::new()?;
         let mut param = X509VerifyParam::new()?;
         param.set_time(unix);
         param.set_auth_level(SECURITY_LEVEL);
+        if any_extension {
+            param.set_flags(X509VerifyFlags::IGNORE_CRITICAL)?;
+        }
         let pins = domain.and_then(|domain| self.pins.get(domain));
         if pins.is_some() {
             param.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;

@@ -7,11 +7,12 @@ use billow_model::{Delta, Domain};
 use billow_wire::{Encoded, HashAlgorithm, Signature, SignedDelta, SignerId, SignerInfo};
 use bytes::Bytes;
 use openssl::hash::MessageDigest;
-use openssl::pkey::{Id, PKey, Private};
-use openssl::x509::{X509, X509VerifyResult};
+use openssl::pkey::Id;
+use openssl::x509::X509;
 
 use crate::chain::{self, ChainError, MIN_BITS, Validity};
 use crate::key::PrivateKey;
+use crate::pair::{self, PairError};
 use crate::sha1;
 
 /// The private key of a domain and the certificate chain that goes with it. A clone is the same signer.
@@ -19,7 +20,7 @@ use crate::sha1;
 pub struct Signer(Arc<Inner>);
 
 struct Inner {
-    key: PKey<Private>,
+    key: PrivateKey,
     info: SignerInfo,
     id: SignerId,
     validity: Validity,
@@ -213,7 +214,7 @@ impl Signer {
         if sha1::is_collision(bytes) {
             return Err(SignError::Collision);
         }
-        openssl::sign::Signer::new(MessageDigest::sha1(), &self.0.key)
+        openssl::sign::Signer::new(MessageDigest::sha1(), self.0.key.as_openssl())
             .and_then(|mut signer| signer.sign_oneshot_to_vec(bytes))
             .map_err(|error| SignError::OpenSsl(error.to_string()))
     }
@@ -228,12 +229,12 @@ impl fmt::Debug for Signer {
     }
 }
 
-fn read_key(domain: &Domain, pem: &[u8]) -> Result<PKey<Private>, SignerError> {
-    let key = PrivateKey::from_pem(pem, None).map_err(|error| SignerError::Key {
+fn read_key(domain: &Domain, pem: &[u8]) -> Result<PrivateKey, SignerError> {
+    let read = PrivateKey::from_pem(pem, None).map_err(|error| SignerError::Key {
         domain: domain.clone(),
         reason: error.to_string(),
     })?;
-    let key = key.as_openssl().clone();
+    let key = read.as_openssl();
     if key.id() != Id::RSA {
         return Err(SignerError::NotRsa { domain: domain.clone() });
     }
@@ -243,44 +244,24 @@ fn read_key(domain: &Domain, pem: &[u8]) -> Result<PKey<Private>, SignerError> {
             bits: key.bits(),
         });
     }
-    Ok(key)
+    Ok(read)
 }
 
 fn read_chain(domain: &Domain, pem: &[u8]) -> Result<Vec<X509>, SignerError> {
-    let refused = |reason: String| SignerError::Chain {
+    pair::certificates(pem).map_err(|error| SignerError::Chain {
         domain: domain.clone(),
-        reason,
-    };
-    let certificates = X509::stack_from_pem(pem).map_err(|error| refused(error.to_string()))?;
-    let mut once: Vec<X509> = Vec::new();
-    for certificate in certificates {
-        if !once.contains(&certificate) {
-            once.push(certificate);
-        }
-    }
-    if once.is_empty() {
-        Err(refused("it holds none".into()))
-    } else {
-        Ok(once)
-    }
+        reason: match error {
+            PairError::Certificates { reason } => reason,
+            other => other.to_string(),
+        },
+    })
 }
 
 /// The certificate of the key first, then each one's issuer.
-fn order(domain: &Domain, key: &PKey<Private>, mut rest: Vec<X509>) -> Result<Vec<X509>, SignerError> {
-    let own = rest
-        .iter()
-        .position(|certificate| certificate.public_key().is_ok_and(|public| public.public_eq(key)));
-    let own = own.ok_or_else(|| SignerError::Mismatch { domain: domain.clone() })?;
-    let mut chain = vec![rest.swap_remove(own)];
-    while let Some(last) = chain.last()
-        && let Some(issuer) = rest
-            .iter()
-            .position(|certificate| certificate.issued(last) == X509VerifyResult::OK)
-    {
-        let issuer = rest.swap_remove(issuer);
-        chain.push(issuer);
-    }
-    match rest.first() {
+fn order(domain: &Domain, key: &PrivateKey, certificates: Vec<X509>) -> Result<Vec<X509>, SignerError> {
+    let arranged = pair::arrange(key, certificates);
+    let (chain, strays) = arranged.map_err(|_| SignerError::Mismatch { domain: domain.clone() })?;
+    match strays.first() {
         Some(stray) => Err(SignerError::Stray {
             domain: domain.clone(),
             subject: format!("{:?}", stray.subject_name()),
