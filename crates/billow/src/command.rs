@@ -1,9 +1,12 @@
 //! The commands, one file each. Every one runs on its own and ends with an exit code.
 
 mod backup;
+mod cert;
 mod config;
 pub mod demo;
+mod dns;
 mod doctor;
+mod init;
 pub mod invite;
 pub mod login;
 mod peers;
@@ -30,6 +33,9 @@ pub struct Billow {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Init(init::Init),
+    Cert(cert::Cert),
+    Dns(dns::Dns),
     Config(config::ConfigCommand),
     Doctor(doctor::Doctor),
     XmppConfig(xmpp_config::XmppConfig),
@@ -102,6 +108,9 @@ impl Billow {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Init(init) => init.run(),
+            Command::Cert(cert) => cert.run(),
+            Command::Dns(dns) => dns.run(),
             Command::Config(config) => config.run(),
             Command::Doctor(doctor) => tokio::runtime::Runtime::new()?.block_on(doctor.run()),
             Command::XmppConfig(xmpp_config) => xmpp_config.run(),

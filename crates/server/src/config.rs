@@ -22,6 +22,7 @@
 //! key = "domain.key"              # its private key, mode 0600
 //! signer_certificate = "…"        # RSA certificate that signs our users' deltas; default: the one above
 //! signer_key = "…"
+//! key_passphrase_file = "…"       # its first line opens the keys, if they are encrypted
 //! trust_roots = []                # PEM files of further authorities, besides the system's
 //! nameservers = []                # ip:port of DNS servers to ask instead of the system's
 //! allow_private_addresses = false # may other domains be at private and loopback addresses
@@ -51,6 +52,7 @@
 //! level = "info"                  # or "warn", "debug", "billow_net=debug,info", …
 //! ```
 
+mod acme;
 mod check;
 mod component;
 mod file;
@@ -65,6 +67,7 @@ use billow_net::{DialbackPolicy, Network};
 use billow_store::Quota;
 use toml::de::DeTable;
 
+pub use acme::{AcmeConfig, Challenge};
 pub use check::FileCheck;
 pub use component::ComponentSettings;
 pub use file::Places;
@@ -135,6 +138,10 @@ pub struct FederationConfig {
     pub signer_certificate: PathBuf,
     /// That key.
     pub signer_key: PathBuf,
+    /// Where the pass phrase of the keys is, if they are encrypted.
+    pub key_passphrase_file: Option<PathBuf>,
+    /// How the certificate is fetched and renewed, if it is.
+    pub acme: Option<AcmeConfig>,
     /// PEM files of authorities trusted besides the system's.
     pub trust_roots: Vec<PathBuf>,
     /// DNS servers; empty: the system's.
@@ -196,6 +203,8 @@ const FEDERATION: &[&str] = &[
     "key",
     "signer_certificate",
     "signer_key",
+    "key_passphrase_file",
+    "acme",
     "trust_roots",
     "nameservers",
     "allow_private_addresses",
@@ -301,8 +310,8 @@ impl Config {
         let federation = top.section(source, "federation", FEDERATION);
         let limits = top.section(source, "limits", LIMITS);
         let log = top.section(source, "log", LOG);
+        let data_dir = top.path(source, "data_dir").unwrap_or(default.data_dir);
         Self {
-            data_dir: top.path(source, "data_dir").unwrap_or(default.data_dir),
             http: HttpConfig::read(source, &http),
             accounts: AccountsConfig {
                 registration: accounts
@@ -322,7 +331,8 @@ impl Config {
                     )
                     .unwrap_or_default(),
             },
-            federation: FederationConfig::read(source, &federation),
+            federation: FederationConfig::read(source, &federation, &data_dir),
+            data_dir,
             limits: LimitsConfig::read(source, &limits),
             log_level: log
                 .text(
@@ -408,7 +418,7 @@ fn dialback_policy(listed: Vec<Option<billow_xmpp::Domain>>) -> DialbackPolicy {
 }
 
 impl FederationConfig {
-    fn read<'a>(source: &mut Source<'_>, section: &Section<'a>) -> Option<Self> {
+    fn read<'a>(source: &mut Source<'_>, section: &Section<'a>, data_dir: &Path) -> Option<Self> {
         let enabled = section.flag(source, "enabled").unwrap_or(false);
         let certificate = section.path(source, "certificate");
         let key = section.path(source, "key");
@@ -475,6 +485,8 @@ impl FederationConfig {
             key: PathBuf::new(),
             signer_certificate: PathBuf::new(),
             signer_key: PathBuf::new(),
+            key_passphrase_file: section.path(source, "key_passphrase_file"),
+            acme: AcmeConfig::read(source, section),
         };
         if !enabled {
             return None;
@@ -487,9 +499,13 @@ impl FederationConfig {
             section.problem_at(source, given.unwrap_or("enabled"), text);
         }
         // Behind an XMPP server there is no TLS of ours; the signer's pair is all that is needed.
-        let (certificate, key) = match is_component {
-            true => (certificate.or(signer_certificate.clone()), key.or(signer_key.clone())),
-            false => (certificate, key),
+        let (certificate, key) = match (is_component, &rest.acme) {
+            (true, _) => (certificate.or(signer_certificate.clone()), key.or(signer_key.clone())),
+            (false, Some(_)) => (
+                Some(certificate.unwrap_or_else(|| data_dir.join("acme/certificate.pem"))),
+                Some(key.unwrap_or_else(|| data_dir.join("acme/key.pem"))),
+            ),
+            (false, None) => (certificate, key),
         };
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some(Self {
@@ -504,7 +520,9 @@ impl FederationConfig {
                 if !has("certificate") || !has("key") {
                     let text = match is_component {
                         true => "[federation] is enabled and needs signer_certificate and signer_key",
-                        false => "[federation] is enabled and needs certificate and key",
+                        false => {
+                            "[federation] is enabled and needs certificate and key (billow init --federation makes them)"
+                        }
                     };
                     section.problem_at(source, "enabled", text);
                 }
@@ -639,7 +657,9 @@ mod tests {
     fn federation_needs_its_files_and_resolves_them_from_the_files_folder() {
         assert_eq!(
             parse("[federation]\nenabled = true\n").unwrap_err(),
-            ["billow.toml:2: [federation] is enabled and needs certificate and key"]
+            [
+                "billow.toml:2: [federation] is enabled and needs certificate and key (billow init --federation makes them)"
+            ]
         );
         let text = "domain = \"example.org\"\n[federation]\nenabled = true\ncertificate = \"c.pem\"\nkey = \"/k.pem\"\n\
             nameservers = [\"127.0.0.1:5353\"]\nretry_cap_seconds = 5\n";

@@ -9,6 +9,7 @@
 //! something be sent twice. Submissions that were under way are taken up by the wavelets that they belong to.
 
 mod asks;
+mod certificates;
 mod driver;
 mod handle;
 pub(crate) mod peers;

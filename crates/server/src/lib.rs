@@ -11,13 +11,16 @@
 //! wavelets put away what they have.
 
 pub mod accounts;
+mod acme;
 mod clock;
 pub mod config;
 pub mod control;
 pub mod doctor;
 pub mod federation;
 mod inbox;
+pub mod keys;
 pub mod metrics;
+pub mod records;
 mod session;
 pub mod upkeep;
 pub mod wavelets;
@@ -36,7 +39,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use accounts::Accounts;
-use config::Config;
+use acme::Acme;
+use config::{Config, FederationConfig};
 use federation::Running;
 use inbox::Inbox;
 use metrics::Metrics;
@@ -56,6 +60,8 @@ pub struct Server {
     metrics: Metrics,
     stopping: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// Where it runs without federation for want of a certificate: becomes true when there is one.
+    awaited: Option<watch::Receiver<bool>>,
 }
 
 /// Where a server can be reached.
@@ -115,6 +121,15 @@ impl Server {
         ));
         let app = web::App::new(config, accounts, wavelets, inbox, metrics.clone(), stopped);
         let app = Arc::new(app);
+        let (fetched, certified) = watch::channel(false);
+        if let Some(acme) = Acme::new(&app.config, app.answers.clone(), metrics.clone()) {
+            tasks.spawn(acme.run(fetched, app.stopping.clone()));
+        }
+        let uncertified = app
+            .config
+            .federation
+            .as_ref()
+            .is_some_and(FederationConfig::lacks_certificate);
         tasks.spawn(web::serve(Arc::clone(&app), listener));
         match door {
             Ok(door) => drop(tasks.spawn(door.serve(Arc::clone(&app)))),
@@ -132,6 +147,7 @@ impl Server {
             metrics,
             stopping,
             tasks,
+            awaited: uncertified.then_some(certified),
         })
     }
 
@@ -151,6 +167,17 @@ impl Server {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Waits until it should be stopped and started again: it runs without federation for want of a certificate, and now there
+    /// is one. For a server that lacks none, for ever.
+    pub async fn wants_restart(&self) {
+        if let Some(mut awaited) = self.awaited.clone()
+            && awaited.wait_for(|fetched| *fetched).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 
     /// Stops everything; what was acknowledged is on disk.

@@ -29,6 +29,12 @@ impl Metrics {
         *count = count.saturating_add(change);
     }
 
+    /// So many of a kind of something, whatever there was.
+    pub fn set(&self, name: &'static str, kind: &'static str, value: i64) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.insert((name, kind), value);
+    }
+
     /// How many of a kind of something.
     #[must_use]
     pub fn value(&self, name: &str, kind: &str) -> i64 {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::accounts::Accounts;
+use crate::acme::{self, Answers};
 use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
@@ -51,6 +52,8 @@ pub(crate) struct App {
     pub(crate) inbox: Inbox,
     pub(crate) metrics: Metrics,
     pub(crate) sockets: socket::Sockets,
+    /// To an authority that looks whether the domain is ours.
+    pub(crate) answers: Answers,
     /// Becomes true when the server stops.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -79,6 +82,7 @@ impl App {
             inbox,
             metrics,
             sockets: socket::Sockets::default(),
+            answers: Answers::default(),
             stopping,
         }
     }
@@ -116,6 +120,7 @@ fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/api/sessions/{id}", delete(auth::end_session))
         .route("/api/{*rest}", get(no_api).post(no_api).delete(no_api))
         .route("/socket", get(socket::upgrade))
+        .route(acme::PATH, get(challenge))
         .fallback(get(client_file))
 }
 
@@ -208,6 +213,10 @@ async fn no_api() -> Refused {
 
 async fn nothing() -> StatusCode {
     StatusCode::NOT_FOUND
+}
+
+async fn challenge(State(app): State<Arc<App>>, Path(token): Path<String>) -> Result<String, StatusCode> {
+    app.answers.page_for(&token).ok_or(StatusCode::NOT_FOUND)
 }
 
 async fn healthz(State(app): State<Arc<App>>) -> Response {

@@ -3,7 +3,7 @@
 //! All of them name each domain as a subjectAltName, are signed with SHA-256, and are good for TLS in both directions as
 //! well as for signing deltas (if the key is RSA).
 
-use openssl::asn1::{Asn1Integer, Asn1Time};
+use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -12,7 +12,7 @@ use openssl::stack::Stack;
 use openssl::x509::extension::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName, SubjectKeyIdentifier,
 };
-use openssl::x509::{X509, X509Builder, X509Name, X509NameRef, X509Ref, X509Req};
+use openssl::x509::{X509, X509Builder, X509Extension, X509Name, X509NameRef, X509Ref, X509Req};
 
 use billow_model::{Domain, Timestamp};
 
@@ -211,3 +211,29 @@ fn begin(
     builder.set_not_after(&until)?;
     Ok(builder)
 }
+
+/// A key and the certificate that answers a tls-alpn-01 challenge (RFC 8737 §3): it signs itself, names the domain alone and
+/// holds the digest of the key authorization in a critical extension.
+pub fn challenge_pair(domain: &Domain, digest: &[u8], validity: Validity) -> Result<Issued, ErrorStack> {
+    let key = PrivateKey::generate(KeyKind::Ec)?;
+    let subject = common_name(domain.as_str())?;
+    let mut builder = begin(&subject, &subject, &key, validity)?;
+    let names = names(domain, &[]).build(&builder.x509v3_context(None, None))?;
+    builder.append_extension(names)?;
+    // OCTET STRING, of so many bytes.
+    let mut value = vec![0x04, u8::try_from(digest.len()).unwrap_or(u8::MAX)];
+    value.extend_from_slice(digest);
+    let value = Asn1OctetString::new_from_bytes(&value)?;
+    let identifier = Asn1Object::from_str(ACME_IDENTIFIER)?;
+    builder.append_extension(X509Extension::new_from_der(&identifier, true, &value)?)?;
+    builder.sign(key.as_openssl(), MessageDigest::sha256())?;
+    let certificate_pem = builder.build().to_pem()?;
+    Ok(Issued {
+        key_pem: key.to_pem()?,
+        chain_pem: certificate_pem.clone(),
+        certificate_pem,
+    })
+}
+
+/// id-pe-acmeIdentifier.
+const ACME_IDENTIFIER: &str = "1.3.6.1.5.5.7.1.31";

@@ -13,7 +13,7 @@ mod sha1;
 mod signer;
 mod verifier;
 
-pub use authority::{Authority, Issued, NotAnAuthority, request_der, request_pem, self_signed};
+pub use authority::{Authority, Issued, NotAnAuthority, challenge_pair, request_der, request_pem, self_signed};
 pub use chain::{ChainError, Validity};
 pub use key::{KeyError, KeyKind, PrivateKey};
 pub use pair::{Finding, Pair, PairError, Role, Shown, WARN_DAYS, days_left, show};

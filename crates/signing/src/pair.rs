@@ -119,6 +119,11 @@ impl Pair {
         chain::validity(&self.chain)
     }
 
+    /// When the key's own certificate is valid.
+    pub fn leaf_validity(&self) -> Result<Validity, ChainError> {
+        chain::validity(&self.chain[..1])
+    }
+
     /// The chain for people, the key's own certificate first.
     pub fn shown(&self) -> Result<Vec<Shown>, ChainError> {
         self.chain.iter().map(shown).collect()
@@ -146,6 +151,13 @@ impl Pair {
             )));
         }
         found.sort_by_key(|finding| !finding.grave);
+        Ok(found)
+    }
+
+    /// Those findings that are about dates.
+    pub fn date_findings(&self, at: Timestamp) -> Result<Vec<Finding>, ChainError> {
+        let mut found = Vec::new();
+        self.look_at_dates(at, &mut found)?;
         Ok(found)
     }
 

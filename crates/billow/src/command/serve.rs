@@ -50,16 +50,23 @@ impl Serve {
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be watched")?;
-    let server = Server::start(config).await?;
+    let mut server = Server::start(config.clone()).await?;
     println!("{}", server.addresses());
     if let Some(code) = server.accounts().first_invitation().await? {
         println!(
             "Nobody has an account yet. To make the first one, register with the invitation {code} (good for a day)."
         );
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = server.wants_restart() => {}
+        }
+        tracing::info!("there is a certificate now: the server is started again, with federation");
+        server.stop().await;
+        server = Server::start(config.clone()).await?;
+        println!("{}", server.addresses());
     }
     tracing::info!("stopping");
     server.stop().await;

@@ -7,6 +7,7 @@ use billow_net::LocalDomain;
 use billow_signing::{Signer, TrustRoots};
 
 use super::{ComponentSettings, Config, FederationConfig};
+use crate::{clock, keys};
 
 /// What [`Config::check_files`] found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -33,6 +34,10 @@ impl Config {
 
 impl FileCheck {
     fn federation(&mut self, config: &Config, federation: &FederationConfig) {
+        if federation.lacks_certificate() {
+            // It is fetched when the server runs; until then it does not federate.
+            return;
+        }
         let named = [
             ("certificate", &federation.certificate),
             ("key", &federation.key),
@@ -59,6 +64,20 @@ impl FileCheck {
                 self.problem(&place, path, &error.to_string());
             }
         }
+        let passphrase = match &federation.key_passphrase_file {
+            Some(path) => match keys::passphrase(path) {
+                Ok(passphrase) => {
+                    self.secret(path);
+                    Some(passphrase)
+                }
+                Err(error) => {
+                    let place = config.places.of("key_passphrase_file");
+                    self.problems.push(format!("{place}: {error:#}"));
+                    return;
+                }
+            },
+            None => None,
+        };
         self.secret(&federation.key);
         if federation.signer_key != federation.key {
             self.secret(&federation.signer_key);
@@ -66,23 +85,41 @@ impl FileCheck {
         if let Some(component) = &federation.component {
             self.component(config, component);
         }
+        let mut open = |certificate, key, path: &Path| {
+            let (chain, pem): (&Vec<u8>, &Vec<u8>) = (read.get(certificate)?, read.get(key)?);
+            let opened = keys::open(pem, passphrase.as_deref(), chain.clone());
+            opened
+                .map_err(|error| self.problem(&config.places.of(key), path, &format!("{error:#}")))
+                .ok()
+        };
+        let tls = open("certificate", "key", &federation.key);
+        let signer = if federation.one_pair() {
+            None
+        } else {
+            open("signer_certificate", "signer_key", &federation.signer_key)
+        };
+        let signer = if federation.one_pair() {
+            tls.as_ref()
+        } else {
+            signer.as_ref()
+        };
+        self.expiry(config, federation);
         // Peers are shown no certificate of ours where an XMPP server shows its own.
         if federation.component.is_none()
-            && let (Some(chain), Some(key)) = (read.get("certificate"), read.get("key"))
-            && let Ok(domain) = config.domain.as_str().parse()
+            && let (Some(pair), Ok(domain)) = (&tls, config.domain.as_str().parse())
         {
             let local = LocalDomain {
                 domain,
-                chain_pem: chain.clone(),
-                key_pem: key.clone(),
+                chain_pem: pair.chain_pem.clone(),
+                key_pem: pair.key_pem.clone(),
             };
             if let Err(reason) = local.check() {
                 self.problem(&config.places.of("certificate"), &federation.certificate, &reason);
                 return;
             }
         }
-        if let (Some(chain), Some(key)) = (read.get("signer_certificate"), read.get("signer_key"))
-            && let Err(error) = Signer::from_pem(config.domain.clone(), key, chain)
+        if let Some(pair) = signer
+            && let Err(error) = Signer::from_pem(config.domain.clone(), &pair.key_pem, &pair.chain_pem)
         {
             let key = if federation.signer_certificate == federation.certificate {
                 "certificate"
@@ -108,6 +145,22 @@ impl FileCheck {
                 self.problems.push(format!("{place}: {error:#}"));
             }
         }
+    }
+
+    /// A pair that has expired, or will soon, is a warning: the server runs, others will refuse it.
+    fn expiry(&mut self, config: &Config, federation: &FederationConfig) {
+        let mut told = Vec::new();
+        for files in [federation.tls_files(), federation.signer_files()] {
+            let Ok(Ok(pair)) = files.pair() else { continue };
+            for finding in pair.date_findings(clock::now()).unwrap_or_default() {
+                let place = config.places.of("certificate");
+                let warning = format!("{place}: {}: {}", files.certificate.display(), finding.text);
+                if !told.contains(&warning) {
+                    told.push(warning);
+                }
+            }
+        }
+        self.warnings.extend(told);
     }
 
     fn problem(&mut self, place: &str, path: &Path, reason: &str) {

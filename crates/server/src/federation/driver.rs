@@ -14,7 +14,7 @@ use billow_net::{BounceReason, Contact, NetEvent, NetHandle, SendError};
 use billow_store::Cursor;
 use billow_wavelet::remote::{HistoryFailure, SubmitFailure};
 use billow_wire::exchange::{HistoryRequest, SignerRequest, SubmitRequest, SubmitResponse};
-use billow_wire::{AppliedDelta, Encoded, SignerInfo};
+use billow_wire::{AppliedDelta, Encoded, SignerId, SignerInfo};
 use billow_xmpp::{Condition, Element, IqKind, Jid, Stanza, StanzaError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -81,6 +81,8 @@ pub(super) struct Driver {
     pub(super) pings: Pings,
     pub(super) hosts: BTreeMap<Domain, Host>,
     pub(super) remotes: BTreeMap<Domain, Remote>,
+    /// Whose signatures the hosts have been told of.
+    signs: Option<SignerId>,
     /// Stanzas of peers that are just being looked for, and those of them that wait no longer.
     held: Held,
     released: VecDeque<HeldStanza>,
@@ -144,6 +146,7 @@ impl Driver {
             requests,
             hosts: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            signs: None,
             held: Held::new(),
             released: VecDeque::new(),
             touched_hosts: BTreeSet::new(),
@@ -742,11 +745,19 @@ impl Driver {
         };
         self.tickets += 1;
         self.replies.insert(self.tickets, reply);
+        let signer = self.wavelets.shared().signing.signer();
+        if self.signs.as_ref() != Some(signer.id()) {
+            // Its chain has been replaced: hosts are told the new one before they are sent what it signed.
+            for (domain, remote) in &mut self.remotes {
+                remote.handle(clock::steady(), remote::Input::Signer(signer.info().clone()));
+                self.touched_remotes.insert(domain.clone());
+            }
+            self.signs = Some(signer.id().clone());
+        }
         let remote = match self.remotes.entry(peer.clone()) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let info = self.wavelets.shared().signing.signer().info().clone();
-                entry.insert(Remote::new(self.own.clone(), info, ids()?))
+                entry.insert(Remote::new(self.own.clone(), signer.info().clone(), ids()?))
             }
         };
         remote.handle(

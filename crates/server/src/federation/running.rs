@@ -1,26 +1,25 @@
 //! The wavelets of a server with their federation, set up from its configuration.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use billow_model::Domain;
-use billow_net::{LocalDomain, Net, NetConfig, NetHandle, NetLimits, ResolverChoice, TlsRoots};
+use billow_net::{Net, NetConfig, NetHandle, NetLimits, ResolverChoice, TlsRoots};
 use billow_signing::{Signer, TrustRoots, Verifier};
 use billow_store::Store;
 use billow_wire::{Message as _, SignerId, SignerInfo};
 
+use super::certificates::{self, Followed};
 use super::{Federation, FederationHandle, Setup};
 use crate::clock;
 use crate::config::{Config, FederationConfig};
+use crate::keys::read;
 use crate::metrics::Metrics;
 use crate::wavelets::{self, SigningPool, Wavelets, signing};
 
 /// How long a wavelet that nobody uses stays loaded.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How often it is looked whether the certificate on the disk is another.
-const CERTIFICATE_EVERY: Duration = Duration::from_secs(20);
 /// What we call ourselves to peers that ask.
 pub(crate) const DESCRIPTION: &str = concat!("Billow ", env!("CARGO_PKG_VERSION"));
 
@@ -49,7 +48,8 @@ impl Running {
                 .map(|settings| settings.unopened)
                 .unwrap_or_default(),
         };
-        let Some(settings) = &config.federation else {
+        let settings = config.federation.as_ref();
+        let Some(settings) = settings.filter(|settings| !settings.lacks_certificate()) else {
             let signer = signing::own_signer(store, &config.domain).await?;
             let wavelets = Wavelets::new(setup(signer, TrustRoots::none()));
             wavelets.rebuild_directory().await?;
@@ -59,7 +59,7 @@ impl Running {
                 certificate: None,
             });
         };
-        let signer = signer(&config.domain, settings)?;
+        let signer = certificates::signer(&config.domain, settings)?;
         signing::forget_own_signer(store).await?;
         let (mut roots, mut roots_pem) = (TrustRoots::system(), Vec::new());
         for path in &settings.trust_roots {
@@ -75,11 +75,13 @@ impl Running {
         introduce(&wavelets, own).await?;
         wavelets.rebuild_directory().await?;
         let (net, events) = Net::start(net_config(config, settings, roots_pem)?).await?;
-        // Behind an XMPP server there is none to be shown.
-        let certificate = settings.component.is_none().then(|| {
-            let following = follow_certificate(net.clone(), config.domain.clone(), settings.clone());
-            tokio::spawn(following)
-        });
+        let followed = Followed {
+            domain: config.domain.clone(),
+            settings: settings.clone(),
+            net: net.clone(),
+            wavelets: wavelets.clone(),
+            metrics: metrics.clone(),
+        };
         let setup = Setup {
             wavelets: wavelets.clone(),
             requests,
@@ -98,7 +100,7 @@ impl Running {
         Ok(Self {
             wavelets,
             federation: Some((running, net)),
-            certificate,
+            certificate: Some(tokio::spawn(followed.run())),
         })
     }
 
@@ -147,7 +149,7 @@ async fn log_ping(federation: &FederationHandle, domain: &Domain) {
 
 /// Keeps our own chain with those of others: what it has signed is verified with it when it comes back from other hosts, and
 /// other servers ask for it as long as there is a delta with its signature, also when we have another one by then.
-async fn introduce(wavelets: &Wavelets, own: SignerInfo) -> anyhow::Result<()> {
+pub(super) async fn introduce(wavelets: &Wavelets, own: SignerInfo) -> anyhow::Result<()> {
     let shared = wavelets.shared();
     let id = bytes::Bytes::copy_from_slice(own.id().as_bytes());
     shared.store.keep_signer(id.clone(), &own.domain, own.encode()).await?;
@@ -166,12 +168,6 @@ impl std::fmt::Debug for Running {
     }
 }
 
-fn signer(domain: &Domain, settings: &FederationConfig) -> anyhow::Result<Signer> {
-    let (key, chain) = (read(&settings.signer_key)?, read(&settings.signer_certificate)?);
-    Signer::from_pem(domain.clone(), &key, &chain)
-        .with_context(|| format!("{} cannot sign for {domain}", settings.signer_certificate.display()))
-}
-
 fn net_config(config: &Config, settings: &FederationConfig, roots_pem: Vec<u8>) -> anyhow::Result<NetConfig> {
     let resolver = match settings.nameservers.as_slice() {
         [] => ResolverChoice::System,
@@ -186,7 +182,7 @@ fn net_config(config: &Config, settings: &FederationConfig, roots_pem: Vec<u8>) 
     }
     Ok(NetConfig {
         listen: vec![settings.listen],
-        domains: vec![local_domain(&config.domain, settings)?],
+        domains: vec![certificates::local_domain(&config.domain, settings)?],
         roots: TlsRoots {
             system: true,
             extra_pem: roots_pem,
@@ -203,54 +199,4 @@ fn net_config(config: &Config, settings: &FederationConfig, roots_pem: Vec<u8>) 
             ..NetLimits::default()
         },
     })
-}
-
-fn local_domain(domain: &Domain, settings: &FederationConfig) -> anyhow::Result<LocalDomain> {
-    Ok(LocalDomain {
-        domain: domain.as_str().parse()?,
-        chain_pem: read(&settings.certificate)?,
-        key_pem: read(&settings.key)?,
-    })
-}
-
-/// Shows peers the certificate that lies on the disk, however often it is replaced there. One that cannot be used, for
-/// instance because its key has not been replaced yet, is left and looked at again.
-async fn follow_certificate(net: NetHandle, domain: Domain, settings: FederationConfig) {
-    let mut shown = stamps(&settings);
-    let mut refused = None;
-    loop {
-        tokio::time::sleep(CERTIFICATE_EVERY).await;
-        let present = stamps(&settings);
-        if present == shown {
-            continue;
-        }
-        let replaced = local_domain(&domain, &settings).and_then(|local| Ok(net.replace_certificate(&local)?));
-        match replaced {
-            Ok(()) => {
-                tracing::info!(path = %settings.certificate.display(), "peers are shown the new certificate");
-                shown = present;
-            }
-            // Once is enough for each pair of files.
-            Err(error) if refused != Some(present) => {
-                tracing::error!(
-                    error = format!("{error:#}"),
-                    "the new certificate cannot be used; the old one is kept"
-                );
-                refused = Some(present);
-            }
-            Err(_) => {}
-        }
-    }
-}
-
-/// When the certificate and its key were last changed.
-fn stamps(settings: &FederationConfig) -> [Option<(SystemTime, u64)>; 2] {
-    [&settings.certificate, &settings.key].map(|path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    })
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
 }

@@ -1,7 +1,7 @@
 //! The threads that sign. RSA takes a quarter of a millisecond, which no task that others wait for should spend.
 
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use billow_model::{Delta, Domain};
 use billow_signing::{Authority, SignError, Signer, Validity};
@@ -25,7 +25,7 @@ struct Job {
 /// as long as there are busy wavelets.
 #[derive(Clone)]
 pub struct SigningPool {
-    signer: Signer,
+    signer: Arc<RwLock<Signer>>,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -33,13 +33,14 @@ impl SigningPool {
     /// Starts the threads; they end when the last clone of the pool is gone.
     #[must_use]
     pub fn start(signer: Signer) -> Self {
+        let signer = Arc::new(RwLock::new(signer));
         let (jobs, receiver) = mpsc::channel::<Job>();
         let receiver = Arc::new(Mutex::new(receiver));
         let threads = std::thread::available_parallelism()
             .map_or(1, usize::from)
             .min(THREADS_MAX);
         for _ in 0..threads {
-            let (signer, receiver) = (signer.clone(), Arc::clone(&receiver));
+            let (signer, receiver) = (Arc::clone(&signer), Arc::clone(&receiver));
             std::thread::Builder::new()
                 .name("signing".into())
                 .spawn(move || work(&signer, &receiver))
@@ -50,8 +51,13 @@ impl SigningPool {
 
     /// Who signs.
     #[must_use]
-    pub fn signer(&self) -> &Signer {
-        &self.signer
+    pub fn signer(&self) -> Signer {
+        current(&self.signer)
+    }
+
+    /// From the next delta on somebody else of the same domain signs.
+    pub fn replace(&self, signer: Signer) {
+        *self.signer.write().unwrap_or_else(PoisonError::into_inner) = signer;
     }
 
     /// Has a delta signed; `done` is called on the signing thread.
@@ -70,16 +76,20 @@ impl SigningPool {
 
 impl std::fmt::Debug for SigningPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SigningPool({})", self.signer.domain())
+        write!(f, "SigningPool({})", self.signer().domain())
     }
 }
 
-fn work(signer: &Signer, receiver: &Mutex<mpsc::Receiver<Job>>) {
+fn current(signer: &RwLock<Signer>) -> Signer {
+    signer.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn work(signer: &RwLock<Signer>, receiver: &Mutex<mpsc::Receiver<Job>>) {
     loop {
         // The lock is held while waiting, not while signing.
         let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { delta, done }) = job else { return };
-        done(signer.sign(delta));
+        done(current(signer).sign(delta));
     }
 }
 

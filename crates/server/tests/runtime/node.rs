@@ -191,6 +191,8 @@ fn node(dir: &Path, ca: &Ca, dns: &DnsServer, domain: &str) -> Node {
         domain: domain.parse().unwrap(),
         data_dir: dir.join(domain),
         federation: Some(FederationConfig {
+            key_passphrase_file: None,
+            acme: None,
             lives: (2 * 3_600_000, 5 * 60_000),
             ping_on_start: Vec::new(),
             listen: SocketAddr::new(LOOPBACK, 0),

@@ -339,6 +339,8 @@ fn config(dir: &Path, ca: &Ca, dns: &DnsServer) -> Config {
         domain: "alpha.test".parse().unwrap(),
         data_dir: dir.join("data"),
         federation: Some(FederationConfig {
+            key_passphrase_file: None,
+            acme: None,
             lives: (2 * 3_600_000, 5 * 60_000),
             ping_on_start: Vec::new(),
             listen: SocketAddr::new(LOOPBACK, 0),
