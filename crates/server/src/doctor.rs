@@ -16,7 +16,7 @@ mod voice;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use billow_net::{LocalDomain, NetConfig, NetLimits, Probe, ResolverChoice, StartError, TlsRoots};
+use billow_net::{LocalDomain, NetConfig, Probe, ResolverChoice, StartError, TlsRoots};
 use billow_xmpp::Domain;
 
 use crate::config::{Config, FederationConfig};
@@ -156,10 +156,8 @@ fn net_config(own: Option<(&Config, &FederationConfig)>, local: Option<LocalDoma
         },
         allow_private_addresses: settings.allow_private_addresses,
         allowed_networks: settings.allowed_networks.clone(),
-        own_ports: Vec::new(),
-        component: None,
         dialback: settings.dialback.clone(),
-        limits: NetLimits::default(),
+        ..NetConfig::default()
     }
 }
 
