@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use billow_net::{LocalDomain, Net, NetConfig, NetEvent, NetHandle, ResolverChoice, TlsRoots};
+use billow_net::{DialbackPolicy, LocalDomain, Net, NetConfig, NetEvent, NetHandle, ResolverChoice, TlsRoots};
 use billow_xmpp::{Domain, Iq, IqKind, Stanza, StanzaError, about, disco, ping};
 
 use super::papers::{Paper, Wish};
@@ -47,6 +47,7 @@ impl Actor {
             },
             resolver: ResolverChoice::Servers(vec![nameserver]),
             allow_private_addresses: true,
+            dialback: DialbackPolicy::Always,
             ..NetConfig::default()
         };
         let (net, mut events) = Net::start(config).await.unwrap();

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::actor::{Actor, Part};
+use super::papers::Wish;
 use super::site::{DOMAIN, Site, free_port, good_zone, with_addresses};
 use billow::lab::dns::Zone;
 
@@ -222,6 +224,29 @@ async fn s_58_the_missing_final_dot_is_named() {
         finding["shows"][0]["answer"][0],
         format!("10 0 {} initech.lab.initech.lab.", site.port)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_another_server_is_an_error_unless_dialback_takes_its_place() {
+    let mut site = Site::well().await;
+    let alone = Wish::of(&["acme.lab"], None).make();
+    let acme = Actor::with("acme.lab", Part::Clock(0), site.dns.address(), &alone).await;
+    let zone = good_zone(DOMAIN, site.port)
+        .xmpp_server("acme.lab", acme.address())
+        .unwrap();
+    site.dns.set_zone(zone);
+    let told = site.doctor(&["acme.lab"]).await;
+    assert_eq!(told.codes("error"), ["certificate-self-signed"], "{:#}", told.json);
+    assert_eq!(told.finding("certificate-self-signed")["topic"], "tls");
+    site.more = "dialback = [\"acme.lab\"]\n".to_owned();
+    let told = site.doctor(&["acme.lab"]).await;
+    assert_eq!(
+        (told.code, &told.finding("dialback")["severity"]),
+        (Some(0), &"note".into()),
+        "{:#}",
+        told.json
+    );
+    assert_eq!(told.finding("ping")["severity"], "ok");
 }
 
 #[tokio::test(flavor = "multi_thread")]

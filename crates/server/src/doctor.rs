@@ -16,13 +16,13 @@ mod voice;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use billow_net::{LocalDomain, NetConfig, Probe, ResolverChoice, StartError, TlsRoots};
+use billow_net::{DialbackPolicy, LocalDomain, NetConfig, Probe, ResolverChoice, StartError, TlsRoots};
 use billow_xmpp::Domain;
 
 use crate::config::{Config, FederationConfig};
 use local::Tenant;
 use names::{Place, Whose};
-use ports::Home;
+use ports::{Abroad, Home};
 use voice::{Stand, Voice};
 
 pub use local::ENOUGH_ROOM;
@@ -214,7 +214,12 @@ async fn other_server(report: &mut Report, own: Option<&Own>, peer: &Domain) {
         Some(own) if local.is_some() => voice(report, own).await,
         _ => None,
     };
-    let up = ports::other(report, &probe, me, peer, &places).await;
+    let abroad = Abroad {
+        peer,
+        local: me,
+        dialback: own.is_some_and(|own| own.federation.dialback.allows(peer)),
+    };
+    let up = ports::other(report, &probe, &abroad, &places).await;
     match (&voice, own) {
         (Some(voice), Some(own)) if up => {
             let mut aside = Report::default();
@@ -233,7 +238,12 @@ async fn other_server(report: &mut Report, own: Option<&Own>, peer: &Domain) {
 }
 
 fn probe(report: &mut Report, config: &NetConfig) -> Option<Probe> {
-    match Probe::new(config) {
+    // The key of dialback is that of the server or of what stands in for it; to look, a certificate must do.
+    let config = NetConfig {
+        dialback: DialbackPolicy::Never,
+        ..config.clone()
+    };
+    match Probe::new(&config) {
         Ok(probe) => Some(probe),
         Err(error) => {
             let code = match error {

@@ -109,14 +109,17 @@ fn elsewhere(home: &Home<'_>, place: &Place, reason: &str) -> Finding {
         ))
 }
 
-/// Goes to the places of another server, as the server of `local` would. Whether a stream came up at one of them.
-pub(super) async fn other(
-    report: &mut Report,
-    probe: &Probe,
-    local: Option<&Domain>,
-    peer: &Domain,
-    places: &[Place],
-) -> bool {
+/// Another server, and as whom it is visited.
+pub(super) struct Abroad<'a> {
+    pub(super) peer: &'a Domain,
+    pub(super) local: Option<&'a Domain>,
+    /// Dialback may take the place of certificates.
+    pub(super) dialback: bool,
+}
+
+/// Goes to the places of another server. Whether a stream came up at one of them, or would by dialback.
+pub(super) async fn other(report: &mut Report, probe: &Probe, abroad: &Abroad<'_>, places: &[Place]) -> bool {
+    let Abroad { peer, local, .. } = *abroad;
     let stranger: Domain = "doctor.invalid".parse().expect("it is a domain");
     let mut up = false;
     for place in places {
@@ -125,90 +128,101 @@ pub(super) async fn other(
             None => (&stranger, Depth::Handshake),
         };
         let visit = visit(probe, who, peer, place, depth).await;
-        up |= abroad(report, place, peer, &visit) && local.is_some();
+        up |= abroad.tell(report, place, &visit) && local.is_some();
     }
     up
 }
 
-/// Tells of one place of another server; whether it is well.
-fn abroad(report: &mut Report, place: &Place, peer: &Domain, visit: &Visit) -> bool {
-    let Place { host, address, .. } = place;
-    let refused = |report: &mut Report, topic, code, what: String, why: &str| {
-        report.add(Finding::new(Severity::Error, topic, code, what).why(why));
-        false
-    };
-    match &visit.connected {
-        Err(NoConnection::Silent(_)) => {
-            let what =
-                format!("out: {address} ({host}) does not answer: a firewall drops what is sent there, here or there");
-            return refused(
-                report,
-                Topic::Ports,
-                "port-filtered",
-                what,
-                "nothing gets to that server by this place",
-            );
-        }
-        Err(reason) => {
-            let what = format!("out: {reason} ({host})");
-            return refused(
-                report,
-                Topic::Ports,
-                "port-closed",
-                what,
-                "nothing listens where the DNS of that domain leads",
-            );
-        }
-        Ok(took) => {
-            let what = format!("out: {address} ({host}) takes connections, {} ms", took.as_millis());
-            report.add(Finding::new(Severity::Good, Topic::Ports, "port-out", what));
-        }
-    }
-    let Some(handshake) = &visit.handshake else {
-        let reason = visit.outcome.as_ref().err().map_or("it ended", String::as_str);
-        let (code, why) = if reason.contains("not within") || reason.contains("no answer") || reason.contains("in time")
-        {
-            (
-                "server-silent",
-                "it takes connections and does not speak: it hangs, or it is no XMPP server",
-            )
-        } else {
-            ("tls-failed", "without TLS nothing is sent to another server")
+impl Abroad<'_> {
+    /// Tells of one place of another server; whether it is well.
+    fn tell(&self, report: &mut Report, place: &Place, visit: &Visit) -> bool {
+        let peer = self.peer;
+        let Place { host, address, .. } = place;
+        let refused = |report: &mut Report, topic, code, what: String, why: &str| {
+            report.add(Finding::new(Severity::Error, topic, code, what).why(why));
+            false
         };
-        return refused(report, Topic::Tls, code, format!("{address} ({host}): {reason}"), why);
-    };
-    let (what, change) = (
-        format!("the certificate of {peer} at {address}"),
-        format!("the operator of {peer} must renew it"),
-    );
-    let subject = Subject {
-        domain: peer,
-        what: &what,
-        change: &change,
-        topic: Topic::Tls,
-    };
-    certificates::chain(report, &subject, &handshake.chain, &handshake.good);
-    match &visit.outcome {
-        Ok(()) => {
-            let what = format!(
-                "{address} ({host}): {}, {} ms in all",
-                handshake.version,
-                visit.took.as_millis()
-            );
-            report.add(Finding::new(Severity::Good, Topic::Tls, "tls", what));
-            true
+        match &visit.connected {
+            Err(NoConnection::Silent(_)) => {
+                let what = format!(
+                    "out: {address} ({host}) does not answer: a firewall drops what is sent there, here or there"
+                );
+                return refused(
+                    report,
+                    Topic::Ports,
+                    "port-filtered",
+                    what,
+                    "nothing gets to that server by this place",
+                );
+            }
+            Err(reason) => {
+                let what = format!("out: {reason} ({host})");
+                return refused(
+                    report,
+                    Topic::Ports,
+                    "port-closed",
+                    what,
+                    "nothing listens where the DNS of that domain leads",
+                );
+            }
+            Ok(took) => {
+                let what = format!("out: {address} ({host}) takes connections, {} ms", took.as_millis());
+                report.add(Finding::new(Severity::Good, Topic::Ports, "port-out", what));
+            }
         }
-        // It has been told what is wrong with the certificate.
-        Err(_) if handshake.good.is_err() => false,
-        Err(reason) => {
-            let why = "it must believe our certificate: look at ours with `billow doctor`, and at what it trusts";
-            refused(
-                report,
-                Topic::Tls,
-                "not-believed",
-                format!("{address} ({host}): {reason}"),
-                why,
-            )
+        let Some(handshake) = &visit.handshake else {
+            let reason = visit.outcome.as_ref().err().map_or("it ended", String::as_str);
+            let (code, why) =
+                if reason.contains("not within") || reason.contains("no answer") || reason.contains("in time") {
+                    (
+                        "server-silent",
+                        "it takes connections and does not speak: it hangs, or it is no XMPP server",
+                    )
+                } else {
+                    ("tls-failed", "without TLS nothing is sent to another server")
+                };
+            return refused(report, Topic::Tls, code, format!("{address} ({host}): {reason}"), why);
+        };
+        if let (true, Err(reason)) = (self.dialback, &visit.outcome) {
+            let what = format!(
+                "{address} ({host}): {peer} is known by dialback, for certificates do not prove who is who: {reason}"
+            );
+            report.add(Finding::new(Severity::Note, Topic::Tls, "dialback", what));
+            return true;
+        }
+        let (what, change) = (
+            format!("the certificate of {peer} at {address}"),
+            format!("the operator of {peer} must renew it"),
+        );
+        let subject = Subject {
+            domain: peer,
+            what: &what,
+            change: &change,
+            topic: Topic::Tls,
+        };
+        certificates::chain(report, &subject, &handshake.chain, &handshake.good);
+        match &visit.outcome {
+            Ok(()) => {
+                let what = format!(
+                    "{address} ({host}): {}, {} ms in all",
+                    handshake.version,
+                    visit.took.as_millis()
+                );
+                report.add(Finding::new(Severity::Good, Topic::Tls, "tls", what));
+                true
+            }
+            // It has been told what is wrong with the certificate.
+            Err(_) if handshake.good.is_err() => false,
+            Err(reason) => {
+                let why = "it must believe our certificate: look at ours with `billow doctor`, and at what it trusts";
+                refused(
+                    report,
+                    Topic::Tls,
+                    "not-believed",
+                    format!("{address} ({host}): {reason}"),
+                    why,
+                )
+            }
         }
     }
 }
