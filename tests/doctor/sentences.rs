@@ -226,6 +226,37 @@ async fn s_58_the_missing_final_dot_is_named() {
     );
 }
 
+/// What a router does that forwards a port: takes connections and passes them on.
+async fn forward(to: SocketAddr) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut outside, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut inside = tokio::net::TcpStream::connect(to).await.unwrap();
+                // Either end may go first.
+                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+            });
+        }
+    });
+    at
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_forwarded_to_another_is_known_to_be_ours_and_tried_from_outside() {
+    let (initech, acme) = two().await;
+    let outside = forward(([127, 0, 0, 1], initech.port).into()).await;
+    both_known(&initech, &acme, outside);
+    let _acme = acme.serve().await;
+    let told = initech.doctor(&["--ask", "acme.lab"]).await;
+    assert_eq!(told.codes("error"), Vec::<&str>::new(), "{:#}", told.json);
+    let own = told.finding("port-own")["what"].as_str().unwrap();
+    let says = format!("is this server, which listens at 127.0.0.1:{}", initech.port);
+    assert!(own.starts_with(&outside.to_string()) && own.contains(&says), "{own}");
+    let tried = told.finding("port-in-tried");
+    assert_eq!(tried["what"], format!("in: acme.lab reaches us at {outside}"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_another_server_is_an_error_unless_dialback_takes_its_place() {
     let mut site = Site::well().await;
