@@ -414,8 +414,12 @@ impl Driver {
                 reason,
                 retry_at,
             } => {
-                tracing::info!(%domain, reason, "no wave service found");
-                self.book.bad(&domain, &reason, retry_at.0 - clock::steady().0);
+                // Strangers make us look for many names.
+                if self.is_known(&domain) && self.book.bad(&domain, &reason, retry_at.0 - clock::steady().0) {
+                    tracing::info!(%domain, reason, "no wave service found");
+                } else {
+                    tracing::debug!(%domain, reason, "no wave service found");
+                }
                 if let Some(remote) = self.remotes.get_mut(&domain) {
                     remote.handle(clock::steady(), remote::Input::NoService(reason.clone()));
                     self.touched_remotes.insert(domain.clone());

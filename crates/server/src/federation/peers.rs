@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::driver::Driver;
 use crate::clock;
 
-/// Most domains that are remembered besides those that we deliver to.
+/// Most domains that are remembered; at the bound the one that was heard of longest ago goes.
 const MOST: usize = 10_000;
 
 /// How another domain is.
@@ -79,18 +79,25 @@ struct Entry {
 }
 
 impl Book {
-    fn entry(&mut self, domain: &Domain) -> Option<&mut Entry> {
+    fn entry(&mut self, domain: &Domain) -> &mut Entry {
         if self.entries.len() >= MOST && !self.entries.contains_key(domain) {
-            return None;
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.last());
+            if let Some(oldest) = oldest.map(|(domain, _)| domain.clone()) {
+                self.entries.remove(&oldest);
+            }
         }
-        Some(self.entries.entry(domain.clone()).or_default())
+        self.entries.entry(domain.clone()).or_default()
     }
 
     /// Notes an attempt to reach an XMPP domain.
     pub(super) fn contact(&mut self, contact: Contact) {
-        if self.contacts.len() < MOST || self.contacts.contains_key(&contact.host) {
-            self.contacts.insert(contact.host.clone(), contact);
+        if self.contacts.len() >= MOST && !self.contacts.contains_key(&contact.host) {
+            let oldest = self.contacts.iter().min_by_key(|(_, contact)| contact.at);
+            if let Some(oldest) = oldest.map(|(host, _)| host.clone()) {
+                self.contacts.remove(&oldest);
+            }
         }
+        self.contacts.insert(contact.host.clone(), contact);
     }
 
     /// The last attempt to reach an XMPP domain.
@@ -100,25 +107,30 @@ impl Book {
 
     /// The domain was heard or reached.
     pub(super) fn good(&mut self, domain: &Domain) {
-        if let Some(entry) = self.entry(domain) {
-            entry.good = Some(clock::now());
-        }
+        self.entry(domain).good = Some(clock::now());
     }
 
-    /// The domain was not reached, and is tried again after so many milliseconds.
-    pub(super) fn bad(&mut self, domain: &Domain, reason: &str, wait: i64) {
+    /// The domain was not reached, and is tried again after so many milliseconds. Whether the reason is another than
+    /// the last time.
+    pub(super) fn bad(&mut self, domain: &Domain, reason: &str, wait: i64) -> bool {
         let now = clock::now();
-        if let Some(entry) = self.entry(domain) {
-            entry.error = Some(PeerError {
-                at: now.0,
-                reason: reason.to_owned(),
-                next_try: now.0.saturating_add(wait.max(0)),
-            });
-        }
+        let entry = self.entry(domain);
+        let is_news = entry.error.as_ref().is_none_or(|error| error.reason != reason);
+        entry.error = Some(PeerError {
+            at: now.0,
+            reason: reason.to_owned(),
+            next_try: now.0.saturating_add(wait.max(0)),
+        });
+        is_news
     }
 }
 
 impl Entry {
+    fn last(&self) -> i64 {
+        let good = self.good.map_or(i64::MIN, |good| good.0);
+        self.error.as_ref().map_or(good, |error| good.max(error.at))
+    }
+
     fn state(&self) -> PeerState {
         match (self.good, &self.error) {
             (None, None) => PeerState::Untried,
@@ -143,7 +155,7 @@ impl Driver {
 
     /// Whether somebody here has to do with a domain.
     pub(super) fn is_known(&self, domain: &Domain) -> bool {
-        self.hosts.contains_key(domain) || self.remotes.contains_key(domain) || self.discovery.record(domain).is_some()
+        self.hosts.contains_key(domain) || self.remotes.contains_key(domain)
     }
 
     fn peer_shown(&self, domain: &Domain) -> Peer {
@@ -190,6 +202,19 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn at_the_bound_the_one_heard_of_longest_ago_is_forgotten() {
+        let mut book = Book::default();
+        for n in 0..MOST {
+            let domain: Domain = format!("d{n}.lab").parse().unwrap();
+            book.entry(&domain).good = Some(Timestamp(n as i64 + 1));
+        }
+        book.bad(&"new.lab".parse().unwrap(), "gone", 0);
+        assert_eq!(book.entries.len(), MOST);
+        assert!(!book.entries.contains_key(&"d0.lab".parse::<Domain>().unwrap()));
+        assert!(book.entries.contains_key(&"new.lab".parse::<Domain>().unwrap()));
+    }
 
     #[test]
     fn the_last_contact_says_how_a_peer_is() {
