@@ -2,8 +2,9 @@
 //!
 //! What can be made anew is: sessions end, invitations are void, signers are asked for again, submissions under way are sent
 //! again by those who made them, an index is built from its table, and who is where is read out of the wavelets
-//! ([`crate::Store::is_to_be_rebuilt`]). Of a wavelet's name, of an account and of the server's own values there is no second
-//! copy: where one of those is damaged, the store is not opened.
+//! ([`crate::Store::is_to_be_rebuilt`]). Of a wavelet's name, of an account, of what the administrator has decided about other
+//! domains, of who must not be shown a stranger's wave, and of the server's own values there is no second copy: where one of
+//! those is damaged, the store is not opened.
 
 use rusqlite::Connection;
 
@@ -47,6 +48,11 @@ const TABLES: &[Table] = &[
     ),
     table("participants", "address, wavelet", Damaged::Rebuild),
     table("cursors", "wavelet, peer, version, until", Damaged::Rebuild),
+    table("decisions", "pattern, verdict, since", Damaged::Refuse),
+    table("undecided", "domain, way, since", Damaged::Remove),
+    table("known_domains", "domain, since", Damaged::Remove),
+    table("requests", "address, wavelet, inviter, since, state", Damaged::Refuse),
+    table("blocks", "address, domain", Damaged::Remove),
 ];
 
 const fn table(name: &'static str, columns: &'static str, damaged: Damaged) -> Table {

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::StoreError;
 use crate::quota::{self, Quota};
+use crate::request::{self, Request};
 use crate::snapshot::{self, Snapshot};
 use crate::standing::{self, StoredStanding};
 use crate::{Store, inbox};
@@ -97,6 +98,10 @@ pub struct WaveletWrite {
     pub replaces: bool,
     /// For a wavelet of another domain: what that may store here that nobody has opened.
     pub quota: Option<Quota>,
+    /// Of the people who join, those who are asked first whether they want to be here.
+    pub requests: Vec<Request>,
+    /// Domains that are known from now on.
+    pub known: Vec<Domain>,
 }
 
 impl WaveletWrite {
@@ -115,6 +120,8 @@ impl WaveletWrite {
             standing: None,
             replaces: false,
             quota: None,
+            requests: Vec::new(),
+            known: Vec::new(),
         }
     }
 }
@@ -414,6 +421,7 @@ fn append(connection: &Connection, write: &WaveletWrite) -> Result<(), StoreErro
         .collect();
     add_seals(connection, wavelet, &write.name, &seals)?;
     inbox::change_participants(connection, wavelet, &write.joined, &write.left)?;
+    request::note(connection, wavelet, write)?;
     for outgoing in &write.sent {
         // Signed anew after a change of mind of the host: the later bytes count.
         let mut statement = connection.prepare_cached(

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::error::OpenError;
 
 /// One text per step; a step once released is never edited.
-const STEPS: &[&str] = &[FIRST, SUMS, STANDINGS, UNOPENED];
+const STEPS: &[&str] = &[FIRST, SUMS, STANDINGS, UNOPENED, STRANGERS];
 
 /// Brings the database to the latest schema; each step is one transaction.
 ///
@@ -221,3 +221,43 @@ const UNOPENED: &str = "
 CREATE TABLE unopened (wavelet INTEGER PRIMARY KEY REFERENCES wavelets, bytes INTEGER NOT NULL) STRICT;
 CREATE TABLE unopened_of (domain TEXT PRIMARY KEY, wavelets INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
+
+const STRANGERS: &str = concat!(
+    "
+-- What the administrator has decided about other domains. pattern: a domain, or *.domain for those below it, or * for all.
+-- verdict: allow, block or ask.
+CREATE TABLE decisions (pattern TEXT PRIMARY KEY, verdict TEXT NOT NULL, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Domains that wait for such a decision. way: in (it spoke to us) or out (somebody here wants to reach it).
+CREATE TABLE undecided (domain TEXT PRIMARY KEY, way TEXT NOT NULL, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Domains that somebody here has invited somebody of, or has accepted a request of. Who shares a wave already is known.
+CREATE TABLE known_domains (domain TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO known_domains (domain, since) SELECT DISTINCT substr(address, instr(address, '@') + 1), 0 FROM participants;
+INSERT OR IGNORE INTO known_domains (domain, since)
+    SELECT DISTINCT substr(name, 1, instr(name, '/') - 1), 0 FROM wavelets WHERE instr(name, '/') > 0;
+
+-- Waves to which a domain that was not known has invited a user. state: waiting or declined.
+CREATE TABLE requests (
+    address TEXT NOT NULL,
+    wavelet INTEGER NOT NULL REFERENCES wavelets,
+    inviter TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    PRIMARY KEY (address, wavelet)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_by_wavelet ON requests (wavelet);
+
+-- Domains of which a user wants no invitations.
+CREATE TABLE blocks (address TEXT NOT NULL, domain TEXT NOT NULL, PRIMARY KEY (address, domain)) STRICT, WITHOUT ROWID;
+",
+    summed!("decisions", "pattern, verdict, since", "pattern = NEW.pattern"),
+    summed!("undecided", "domain, way, since", "domain = NEW.domain"),
+    summed!("known_domains", "domain, since", "domain = NEW.domain"),
+    summed!(
+        "requests",
+        "address, wavelet, inviter, since, state",
+        "address = NEW.address AND wavelet = NEW.wavelet"
+    ),
+    summed!("blocks", "address, domain", "address = NEW.address AND domain = NEW.domain"),
+);
