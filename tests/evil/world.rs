@@ -473,6 +473,7 @@ fn config_text(nameserver: SocketAddr) -> String {
     format!(
         "domain = \"initech.lab\"\ndata_dir = \"data\"\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n\
          [accounts]\nregistration = \"open\"\n\n\
+         [federation.policy]\nknown = [\"*\"]\n\n\
          [federation]\nenabled = true\nlisten = \"127.0.0.1:0\"\ncertificate = \"initech.lab.crt\"\nkey = \"initech.lab.key\"\n\
          trust_roots = [\"ca.crt\"]\nnameservers = [\"{nameserver}\"]\nallow_private_addresses = true\nretry_cap_seconds = 1\n"
     )

@@ -11,6 +11,7 @@ pub mod invite;
 pub mod login;
 mod peers;
 mod ping;
+mod policy;
 pub mod replay;
 mod serve;
 pub mod wave;
@@ -47,6 +48,7 @@ enum Command {
     Peers(peers::Peers),
     Ping(ping::Ping),
     Trace(ping::Trace),
+    Policy(policy::Policy),
     /// Two organisations on this machine, federating for real
     Demo(InFormat<demo::Demo>),
     /// Sign in at a server and remember it under a profile name
@@ -122,6 +124,7 @@ impl Billow {
             Command::Peers(peers) => tokio::runtime::Runtime::new()?.block_on(peers.run()),
             Command::Ping(ping) => tokio::runtime::Runtime::new()?.block_on(ping.run()),
             Command::Trace(trace) => tokio::runtime::Runtime::new()?.block_on(trace.run()),
+            Command::Policy(policy) => tokio::runtime::Runtime::new()?.block_on(policy.run()),
             Command::Demo(demo) => block_on(demo.command.run(demo.json)),
             Command::Login(login) => block_on(login.command.run(&login.person.profile, login.person.json)),
             Command::Invite(invite) => block_on(invite.command.run(&invite.person.profile, invite.person.json)),

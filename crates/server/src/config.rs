@@ -41,6 +41,17 @@
 //! secret_file = "component.secret" # what it knows us by, mode 0600; made by billow xmpp-config
 //! trusted_network = false         # may the address be on another machine, though nothing is encrypted
 //!
+//! [federation.policy]             # docs/admin/federation.md; what was decided at run time counts before all of it
+//! mode = "open"                   # "open": all; "allow": only those in allow; "deny": all but those in deny; "ask": you are asked
+//! allow = []                      # domains, or "*.partner.org" for those below one
+//! deny = []
+//! requests = "first_contact"      # invitations of unknown domains are requests first; "never": they are not
+//! known = []                      # domains that are known from the start
+//! new_wavelets_per_hour = 1000    # of one other domain
+//! megabytes_per_hour = 1024       # of one other domain
+//! users_per_hour = 10000          # of one other domain, who write here
+//! new_domains_per_user_per_hour = 10 # domains new here that one user invites somebody of
+//!
 //! [limits]
 //! message_bytes = 1048576         # one WebSocket message
 //! outbound_bytes = 1048576        # waiting to be sent to one client; more: it is cut off and comes back
@@ -56,6 +67,7 @@ mod acme;
 mod check;
 mod component;
 mod file;
+mod policy;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -72,6 +84,7 @@ pub use check::FileCheck;
 pub use component::ComponentSettings;
 pub use file::Places;
 use file::{Section, Source};
+pub use policy::{Mode, PolicyConfig};
 
 /// A server's configuration.
 #[derive(Debug, Clone)]
@@ -163,6 +176,8 @@ pub struct FederationConfig {
     pub unopened: Quota,
     /// The XMPP server over which all of them are reached; `None`: each by a stream of our own.
     pub component: Option<ComponentSettings>,
+    /// Which domains we talk with.
+    pub policy: PolicyConfig,
 }
 
 /// `[limits]`
@@ -217,6 +232,7 @@ const FEDERATION: &[&str] = &[
     "unopened_wavelets",
     "unopened_megabytes",
     "component",
+    "policy",
 ];
 const LIMITS: &[&str] = &[
     "message_bytes",
@@ -427,8 +443,10 @@ impl FederationConfig {
         let component = ComponentSettings::read(source, section);
         let is_component = section.has("component");
         let unopened = Quota::default();
+        let policy = section.inner(source, "policy", "federation.policy", policy::POLICY);
         let rest = Self {
             component,
+            policy: PolicyConfig::read(source, &policy),
             listen: section
                 .address(source, "listen", "[::]:5269")
                 .unwrap_or(SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), 5269)),
@@ -596,6 +614,44 @@ mod tests {
         assert_eq!(
             federation("allowed_networks = [\"10.0.0.0/99\"]").unwrap_err(),
             ["billow.toml:5: allowed_networks: expected a list of networks like [\"10.1.0.0/16\"], got a list"]
+        );
+    }
+
+    #[test]
+    fn a_policy_is_read_and_what_is_wrong_with_it_is_told_under_its_name() {
+        let policy = |more: &str| {
+            let text = format!(
+                "[federation]\nenabled = true\ncertificate = \"c\"\nkey = \"k\"\n[federation.policy]\n{more}\n"
+            );
+            parse(&text).map(|config| config.federation.unwrap().policy)
+        };
+        assert_eq!(policy("").unwrap(), PolicyConfig::default());
+        let ask = policy(
+            "mode = \"ask\"\nallow = [\"acme.lab\", \"*.partner.lab\"]\nknown = [\"acme.lab\"]\nrequests = \"never\"\n\
+             megabytes_per_hour = 3\nnew_domains_per_user_per_hour = 2",
+        )
+        .unwrap();
+        assert_eq!((ask.mode, ask.allow.len(), ask.first_contact), (Mode::Ask, 2, false));
+        assert_eq!(
+            (ask.limits.bytes, ask.limits.new_domains, ask.limits.users),
+            (3 << 20, 2, 10_000)
+        );
+        assert_eq!(
+            policy("deny = [\"evil.lab\"]").unwrap_err(),
+            [
+                "billow.toml:6: deny: with mode \"open\" no list counts; say mode = \"deny\" (all but these), \"allow\" (only these) or \"ask\""
+            ]
+        );
+        assert_eq!(
+            policy("mode = \"closed\"\nalow = []").unwrap_err(),
+            [
+                "billow.toml:7: unknown key \"alow\" in [federation.policy], did you mean \"allow\"?",
+                "billow.toml:6: mode: expected \"open\", \"allow\", \"deny\" or \"ask\", got \"closed\"",
+            ]
+        );
+        assert_eq!(
+            parse("[federation]\npolicy = 3\n").unwrap_err(),
+            ["billow.toml:2: policy: expected a section [federation.policy], got 3"]
         );
     }
 

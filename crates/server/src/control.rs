@@ -7,6 +7,7 @@
 mod ask;
 mod client;
 mod peers;
+mod policy;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +32,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The routes of both doors.
 pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new().merge(peers::routes()).merge(ask::routes())
+    Router::new()
+        .merge(peers::routes())
+        .merge(ask::routes())
+        .merge(policy::routes())
 }
 
 /// The door in the data folder. The file goes when this is dropped.

@@ -14,13 +14,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use billow_model::conversation::{ReadState, mark_blip_read, merged};
-use billow_model::{Document, DocumentId, ParticipantId, Version, WaveId, Wavelet, WaveletId, WaveletName, WaveletOp};
+use billow_model::{
+    Document, DocumentId, Domain, ParticipantId, Version, WaveId, Wavelet, WaveletId, WaveletName, WaveletOp,
+};
 use billow_store::{InboxEntry, Store, StoreError};
 use billow_wavelet::{Refusal, Submission};
 use bytes::Bytes;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
+use crate::requests::RequestList;
 use crate::wavelets::{Change, Wavelets};
 use crate::web::messages::{DeliveryState, InboxRow, ReadBlip};
 use serde::Serialize;
@@ -77,6 +80,8 @@ pub(crate) enum Notice {
     Row(Arc<InboxRow>),
     /// The user is no longer in this wave.
     Gone(WaveId),
+    /// The user's requests may have changed.
+    Requests,
     /// The user has come onto this wavelet, or it has just become known.
     Joined(WaveletName),
     /// The user has read something of this wavelet.
@@ -153,7 +158,8 @@ impl Inbox {
     pub(crate) async fn rows(&self, user: &ParticipantId) -> Result<Vec<InboxRow>, StoreError> {
         let entries = self.shared.store.inbox(user).await?;
         let mut rows = Vec::new();
-        for entry in entries.iter().filter(|entry| is_row(&entry.name)) {
+        let shown = |entry: &&InboxEntry| is_row(&entry.name) && !self.hides(user, &entry.name);
+        for entry in entries.iter().filter(shown) {
             let Some(summary) = self.summary(entry).await else {
                 continue;
             };
@@ -173,6 +179,43 @@ impl Inbox {
                 .collect();
         }
         Ok(rows.iter().map(|row| InboxRow::clone(row)).collect())
+    }
+
+    /// What a user is asked first.
+    pub(crate) fn requests(&self, user: &ParticipantId) -> RequestList {
+        self.shared.wavelets.shared().requests.of(user)
+    }
+
+    /// Brings a wave into a user's inbox that was a request; whether it was one.
+    pub(crate) async fn accept(&self, user: &ParticipantId, wave: &WaveId) -> Result<bool, StoreError> {
+        let names = self.shared.wavelets.shared().requests.accept(user, wave).await?;
+        for name in &names {
+            self.wavelet_changed(name, &[user.clone()].into()).await;
+        }
+        self.tell(user, &Notice::Requests);
+        Ok(!names.is_empty())
+    }
+
+    /// Hides a wave that is a request; whether it is one.
+    pub(crate) async fn decline(&self, user: &ParticipantId, wave: &WaveId) -> Result<bool, StoreError> {
+        let was = self.shared.wavelets.shared().requests.decline(user, wave).await?;
+        self.tell(user, &Notice::Requests);
+        Ok(was)
+    }
+
+    /// A user wants no invitations of a domain, or does again.
+    pub(crate) async fn block(&self, user: &ParticipantId, domain: &Domain, blocked: bool) -> Result<(), StoreError> {
+        let requests = &self.shared.wavelets.shared().requests;
+        match blocked {
+            true => requests.block(user, domain).await?,
+            false => requests.unblock(user, domain).await?,
+        }
+        self.tell(user, &Notice::Requests);
+        Ok(())
+    }
+
+    fn hides(&self, user: &ParticipantId, name: &WaveletName) -> bool {
+        self.shared.wavelets.shared().requests.hides(user, name)
     }
 
     /// What a user has read of a wavelet.
@@ -250,10 +293,12 @@ impl Inbox {
             }
             None => return Ok(()),
         };
-        for entry in entries.iter().filter(|entry| !entry.name.wavelet().is_user_data()) {
+        self.tell(user, &Notice::Requests);
+        let shown = |entry: &&InboxEntry| !entry.name.wavelet().is_user_data() && !self.hides(user, &entry.name);
+        for entry in entries.iter().filter(shown) {
             let name = &entry.name;
             if !is_row(name) || !told.contains(name.wave()) {
-                self.tell(user, Notice::Joined(name.clone()));
+                self.tell(user, &Notice::Joined(name.clone()));
             }
             if is_row(name)
                 && let Some(summary) = self.summary(entry).await
@@ -294,9 +339,14 @@ impl Inbox {
             .into_iter()
             .partition(|user| billow_wavelet::access::may_read(&participants, user));
         left.iter().for_each(|user| self.has_left(user, name));
+        let (asked, concerned): (Vec<_>, Vec<_>) = concerned.into_iter().partition(|user| self.hides(user, name));
+        asked
+            .iter()
+            .chain(&left)
+            .for_each(|user| self.tell(user, &Notice::Requests));
         concerned
             .iter()
-            .for_each(|user| self.tell(user, Notice::Joined(name.clone())));
+            .for_each(|user| self.tell(user, &Notice::Joined(name.clone())));
         if concerned.is_empty() || !is_row(name) {
             return;
         }
@@ -318,7 +368,7 @@ impl Inbox {
                 .get_mut(user)
                 .is_some_and(|person| person.rows.remove(name.wave()).is_some());
         if left {
-            self.tell(user, Notice::Gone(name.wave().clone()));
+            self.tell(user, &Notice::Gone(name.wave().clone()));
         }
     }
 
@@ -340,12 +390,12 @@ impl Inbox {
             let Some(summary) = self.known_summary(&name).await else {
                 continue;
             };
-            if !summary.people.iter().any(|one| one == user.as_str()) {
+            if !summary.people.iter().any(|one| one == user.as_str()) || self.hides(&user, &name) {
                 continue;
             }
             self.tell(
                 &user,
-                Notice::Read(name.clone(), read_blips(&state, &name, &summary).into()),
+                &Notice::Read(name.clone(), read_blips(&state, &name, &summary).into()),
             );
             if is_row(&name) {
                 self.tell_row(&user, row(&name, &summary, &state, &self.waiting_for(&name).await));
@@ -361,11 +411,11 @@ impl Inbox {
             before.is_none_or(|before| before != row)
         });
         if changed {
-            self.tell(user, Notice::Row(row));
+            self.tell(user, &Notice::Row(row));
         }
     }
 
-    fn tell(&self, user: &ParticipantId, notice: Notice) {
+    fn tell(&self, user: &ParticipantId, notice: &Notice) {
         if let Some(person) = self.shared.people().get_mut(user) {
             // One that is full is ended; its client asks for everything anew.
             person
@@ -739,17 +789,23 @@ mod tests {
         // Nobody follows: every change is missed.
         let inbox = Inbox::new(running.wavelets().clone(), store);
         let mut notices = inbox.join(&bob);
+        let mut next = async || loop {
+            match notices.next().await {
+                Some(Notice::Requests) => {}
+                other => break other,
+            }
+        };
         let add = |who: &ParticipantId| WaveletOp::AddParticipant(who.clone());
         submit(1, 0, vec![add(&alice), add(&bob)]).await;
         inbox.look_at_everything().await;
-        assert!(matches!(notices.next().await, Some(Notice::Joined(joined)) if joined == name));
-        assert!(matches!(notices.next().await, Some(Notice::Row(row)) if row.people.len() == 2));
+        assert!(matches!(next().await, Some(Notice::Joined(joined)) if joined == name));
+        assert!(matches!(next().await, Some(Notice::Row(row)) if row.people.len() == 2));
         submit(2, 2, vec![add(&"carol@initech.lab".parse().unwrap())]).await;
         inbox.look_at_everything().await;
-        assert!(matches!(notices.next().await, Some(Notice::Row(row)) if row.people.len() == 3));
+        assert!(matches!(next().await, Some(Notice::Row(row)) if row.people.len() == 3));
         submit(3, 3, vec![WaveletOp::RemoveParticipant(bob.clone())]).await;
         inbox.look_at_everything().await;
-        assert!(matches!(notices.next().await, Some(Notice::Gone(wave)) if wave == *name.wave()));
+        assert!(matches!(next().await, Some(Notice::Gone(wave)) if wave == *name.wave()));
         drop(wavelet);
         running.stop().await;
     }

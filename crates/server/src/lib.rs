@@ -20,7 +20,9 @@ pub mod federation;
 mod inbox;
 pub mod keys;
 pub mod metrics;
+pub mod policy;
 pub mod records;
+mod requests;
 mod session;
 pub mod upkeep;
 pub mod wavelets;
@@ -161,6 +163,12 @@ impl Server {
     #[must_use]
     pub fn accounts(&self) -> &Accounts {
         &self.app.accounts
+    }
+
+    /// Which other domains it talks with.
+    #[must_use]
+    pub fn policy(&self) -> &policy::Policy {
+        &self.app.wavelets.shared().policy
     }
 
     /// Its counters.

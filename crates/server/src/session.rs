@@ -9,12 +9,14 @@ mod submissions;
 use std::collections::HashMap;
 
 use billow_model::{DocumentId, Domain, ParticipantId, Version, WaveId, WaveletName};
+use billow_store::StoreError;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, AbortHandle, Abortable, BoxStream, SelectAll};
 use tokio::sync::mpsc;
 
 use crate::inbox::{Inbox, Notice, Notices};
+use crate::requests::RequestList;
 use crate::wavelets::{Caret, Event, ShownDelta, Start, Subscription, WaveletHandle, Wavelets, state};
 use crate::web::messages::{ClientMessage, InboxRow, KnownWavelet, PeerDelivery, ReadBlip, ServerMessage};
 use crate::web::outbox::{Outbox, Overfull};
@@ -53,6 +55,8 @@ pub(crate) struct Session {
     submissions: Submissions,
     carets: Carets,
     watching: Watching,
+    /// The requests that the client was told of.
+    requests: RequestList,
 }
 
 struct OpenWavelet {
@@ -115,6 +119,7 @@ impl Session {
             waves: HashMap::new(),
             carets: Carets::default(),
             watching: Watching::No,
+            requests: RequestList::default(),
         }
     }
 
@@ -207,6 +212,23 @@ impl Session {
                 version,
             } => self.read(&wavelet, &blips, version)?,
             ClientMessage::WatchInbox => self.watch_inbox(),
+            ClientMessage::AcceptRequest { wave } => {
+                let id = wave_id(&wave)?;
+                let was = self.inbox.accept(&self.user, &id).await;
+                self.answered(&id, was)?;
+            }
+            ClientMessage::DeclineRequest { wave } => {
+                let id = wave_id(&wave)?;
+                let was = self.inbox.decline(&self.user, &id).await;
+                self.answered(&id, was)?;
+            }
+            ClientMessage::BlockDomain { domain, blocked } => {
+                let domain: Domain = domain
+                    .parse()
+                    .map_err(|error: billow_model::ParseIdError| Untranslatable(error.to_string()))?;
+                let kept = self.inbox.block(&self.user, &domain, blocked).await;
+                kept.map_err(|error| not_kept(&error))?;
+            }
             ClientMessage::Ping => self.outbox.send(&ServerMessage::Pong).map_err(Ended::from)?,
         }
         Ok(())
@@ -444,6 +466,8 @@ impl Session {
     fn send_rows(&mut self, rows: Vec<InboxRow>) -> Result<(), Ended> {
         let before = std::mem::replace(&mut self.watching, Watching::Yes);
         self.outbox.send(&ServerMessage::Inbox { rows })?;
+        self.requests = self.inbox.requests(&self.user);
+        self.send_requests()?;
         if let Watching::Soon(_, waiting) = before {
             waiting.iter().try_for_each(|notice| self.send_inbox_change(notice))?;
         }
@@ -471,13 +495,39 @@ impl Session {
         }
     }
 
-    fn send_inbox_change(&self, notice: &Notice) -> Result<(), Ended> {
+    fn send_inbox_change(&mut self, notice: &Notice) -> Result<(), Ended> {
         match notice {
+            Notice::Requests => {
+                let now = self.inbox.requests(&self.user);
+                if now == self.requests {
+                    return Ok(());
+                }
+                self.requests = now;
+                self.send_requests()
+            }
             Notice::Row(row) => Ok(self.outbox.send(&ServerMessage::InboxRow {
                 row: InboxRow::clone(row),
             })?),
             Notice::Gone(wave) => Ok(self.outbox.send(&ServerMessage::InboxGone { wave: wave.to_string() })?),
             Notice::Read(..) | Notice::Joined(_) => Ok(()),
+        }
+    }
+
+    fn send_requests(&self) -> Result<(), Ended> {
+        let RequestList { rows, more, blocked } = self.requests.clone();
+        Ok(self.outbox.send(&ServerMessage::Requests {
+            rows,
+            more: u32::try_from(more).unwrap_or(u32::MAX),
+            blocked,
+        })?)
+    }
+
+    /// What became of an answer to a request.
+    fn answered(&self, wave: &WaveId, was: Result<bool, StoreError>) -> Result<(), Trouble> {
+        match was {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Untranslatable(format!("nobody has invited you to {wave}, or it is no request")).into()),
+            Err(error) => Err(not_kept(&error).into()),
         }
     }
 
@@ -545,6 +595,11 @@ impl From<Ended> for Trouble {
     fn from(ended: Ended) -> Self {
         Self::Ended(ended)
     }
+}
+
+fn not_kept(error: &StoreError) -> Untranslatable {
+    tracing::error!(%error, "an answer to a request cannot be kept");
+    Untranslatable("that cannot be stored now; try again".to_owned())
 }
 
 fn wave_id(text: &str) -> Result<WaveId, Untranslatable> {

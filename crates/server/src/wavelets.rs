@@ -39,6 +39,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::federation::FederationHandle;
 use crate::metrics::Metrics;
+use crate::policy::Policy;
+use crate::requests::Requests;
 use crate::web::messages::PeerDelivery;
 
 use actor::{Mailbox, Message};
@@ -71,6 +73,10 @@ pub struct Setup {
     pub idle_max: Duration,
     /// What each other domain may store here that none of our users has opened.
     pub unopened: Quota,
+    /// Which other domains we talk with.
+    pub policy: Policy,
+    /// Who is asked first.
+    pub(crate) requests: Requests,
 }
 
 /// All wavelets of a server. Cheap to clone.
@@ -106,6 +112,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) idle_max: Duration,
     pub(crate) unopened: Quota,
+    pub(crate) policy: Policy,
+    pub(crate) requests: Requests,
     pub(crate) legacy: watch::Sender<BTreeSet<Domain>>,
     pub(crate) stopping: watch::Sender<bool>,
     changes: broadcast::Sender<Change>,
@@ -127,6 +135,8 @@ impl Wavelets {
             metrics,
             idle_max,
             unopened,
+            policy,
+            requests,
         } = setup;
         let shared = Shared {
             domain,
@@ -137,6 +147,8 @@ impl Wavelets {
             metrics,
             idle_max,
             unopened,
+            policy,
+            requests,
             legacy: watch::Sender::default(),
             stopping: watch::Sender::default(),
             changes: broadcast::Sender::new(CHANGES),
@@ -480,6 +492,23 @@ impl fmt::Debug for WaveletHandle {
 impl Shared {
     pub(crate) fn hosts(&self, name: &WaveletName) -> bool {
         *name.host() == self.domain
+    }
+
+    /// Whether somebody may invite people of these domains; if not, why.
+    pub(crate) fn may_reach(&self, author: &ParticipantId, domains: &BTreeSet<Domain>) -> Result<(), String> {
+        for domain in domains {
+            let ours = author.domain() == self.domain;
+            self.policy.outbound(domain).map_err(|words| match ours {
+                true => words,
+                false => self.policy.words_for_peer(domain, self.policy.verdict(domain)),
+            })?;
+        }
+        let new = |domain: &&Domain| !self.requests.is_known(domain);
+        let new: BTreeSet<Domain> = domains.iter().filter(new).cloned().collect();
+        match new.is_empty() {
+            true => Ok(()),
+            false => self.policy.contacts(author, &new),
+        }
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<WaveletName, Mailbox>> {

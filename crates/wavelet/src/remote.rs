@@ -328,6 +328,9 @@ pub enum UpdateRefusal {
     /// The wavelet is in quarantine since an earlier contradiction.
     #[error("the wavelet is in quarantine")]
     Quarantined,
+    /// More than is taken of its host now; the text says which bound.
+    #[error("{0}")]
+    TooMuch(String),
     /// It could not be stored.
     #[error("it cannot be stored now")]
     Unavailable,

@@ -11,6 +11,7 @@ import { Icon } from "./icons";
 import { Inbox } from "./inbox";
 import { useKeyboard } from "./keyboard";
 import { Avatar } from "./person";
+import { Requests } from "./requests";
 import { useReadable } from "./readable";
 import { navigate, route, waveHref } from "./route";
 import { WavePane } from "./wave-pane";
@@ -79,6 +80,7 @@ export function Shell({ leave, signIn }: { leave: () => void; signIn: () => void
         </div>
         <div class="list-body">
           <ErrorCard what="the inbox">
+            <Requests />
             <Inbox create={create} />
           </ErrorCard>
         </div>

@@ -15,7 +15,7 @@
 
 import type { Document } from "../ot/document";
 import type { DocOp, OpComponent } from "../ot/op";
-import type { DeliveryState, InboxRow, PeerDelivery, RefusalReason } from "../wire/messages";
+import type { DeliveryState, InboxRow, PeerDelivery, RefusalReason, RequestRow } from "../wire/messages";
 import type { Blip as ManifestBlip, Conversation, Thread } from "./conversation";
 import type { Emitter, Readable } from "./observable";
 
@@ -180,6 +180,16 @@ export interface Wave {
   close(): void;
 }
 
+/** Who wants to share a wave with me, and is not known here. */
+export interface RequestList {
+  /** The newest first. */
+  readonly rows: readonly RequestRow[];
+  /** How many there are besides. */
+  readonly more: number;
+  /** Domains that I take no invitations of. */
+  readonly blocked: readonly string[];
+}
+
 /** The client. */
 export interface Client {
   readonly connection: Readable<ConnectionState>;
@@ -189,6 +199,8 @@ export interface Client {
   readonly domains: Readable<readonly string[]>;
   /** The waves I am in, newest first; null until they are loaded. */
   readonly inbox: Readable<readonly InboxRow[] | null>;
+  /** Invitations of domains that nobody here knows. */
+  readonly requests: Readable<RequestList>;
   /** How delivery to other domains was last, as far as the waves that were open here have shown it. */
   readonly domainStates: Readable<ReadonlyMap<string, DeliveryState>>;
   /** How many changes of all waves are not confirmed. */
@@ -208,6 +220,12 @@ export interface Client {
   open(wave: string): Wave;
   /** Makes a new wave with me, its first blip (with `title` as its first line) and others; it is open at once. */
   create(options: { title?: string; participants?: readonly string[]; domain?: string }): Wave;
+  /** Brings a wave that is a request into the inbox. */
+  accept(wave: string): void;
+  /** Hides a wave that is a request; the inviter is told nothing. */
+  decline(wave: string): void;
+  /** Takes no invitations of a domain, or takes them again. */
+  block(domain: string, blocked: boolean): void;
   /** Throws a kept draft away. */
   dismiss(draft: string): void;
   /** Writes what is unsent into the storage at once; for when the page is left. */

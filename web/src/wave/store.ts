@@ -5,7 +5,7 @@ import type { Storage } from "../channel/storage";
 import { sameJson } from "../ot/op";
 import type { ClientMessage, DeliveryState, InboxRow, OpComponent, PeerDelivery, ServerMessage, WaveletState } from "../wire/messages";
 import type { SocketEvents } from "../wire/socket";
-import type { Client, ConnectionState, KeptDraft, Saving, Wave, Wavelet } from "./client";
+import type { Client, ConnectionState, KeptDraft, RequestList, Saving, Wave, Wavelet } from "./client";
 import { emptyBlip, emptyManifest, MANIFEST } from "./conversation";
 import { Emitter, Value } from "./observable";
 import { OpenWavelet, type Surroundings } from "./open-wavelet";
@@ -74,6 +74,7 @@ export class ClientStore implements Client, SocketEvents {
   readonly address: Value<string | null>;
   readonly domains = new Value<readonly string[]>([]);
   readonly inbox = new Value<readonly InboxRow[] | null>(null);
+  readonly requests = new Value<RequestList>({ rows: [], more: 0, blocked: [] });
   readonly domainStates = new Value<ReadonlyMap<string, DeliveryState>>(new Map());
   /** The rows as the server has them. */
   #rows: readonly InboxRow[] | null = null;
@@ -152,6 +153,25 @@ export class ClientStore implements Client, SocketEvents {
     return this.#handle(wave);
   }
 
+  accept(wave: string): void {
+    this.#answer(wave, { type: "acceptRequest", wave });
+  }
+
+  decline(wave: string): void {
+    this.#answer(wave, { type: "declineRequest", wave });
+  }
+
+  block(domain: string, blocked: boolean): void {
+    this.#socket.send({ type: "blockDomain", domain, blocked });
+  }
+
+  /** The request is gone at once; the server says again what is left. */
+  #answer(wave: string, message: ClientMessage): void {
+    if (!this.#socket.send(message)) return;
+    const now = this.requests.get();
+    this.requests.set({ ...now, rows: now.rows.filter((row) => row.wave !== wave) });
+  }
+
   dismiss(draft: string): void {
     this.drafts.set(this.drafts.get().filter((d) => d.id !== draft));
     void this.#storage?.removeDraft(draft).catch(() => {});
@@ -215,6 +235,8 @@ export class ClientStore implements Client, SocketEvents {
         return this.#setInbox([message.row, ...(this.#rows ?? []).filter((row) => row.wave !== message.row.wave)]);
       case "inboxGone":
         return this.#setInbox((this.#rows ?? []).filter((row) => row.wave !== message.wave));
+      case "requests":
+        return this.requests.set({ rows: message.rows, more: message.more, blocked: message.blocked });
       case "error":
         return this.errors.emit(message.text);
       case "signedOut":

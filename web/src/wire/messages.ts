@@ -45,6 +45,17 @@ export type ClientMessage = { "type": "open",
   /** The version. */
   version: number, }
   | { "type": "watchInbox" }
+  | { "type": "acceptRequest",
+  /** The wave. */
+  wave: string, }
+  | { "type": "declineRequest",
+  /** The wave. */
+  wave: string, }
+  | { "type": "blockDomain",
+  /** The domain. */
+  domain: string,
+  /** Whether I want none. */
+  blocked: boolean, }
   | { "type": "ping" };
 
 /** What the server says. */
@@ -114,6 +125,13 @@ export type ServerMessage = { "type": "welcome",
   | { "type": "inboxGone",
   /** The wave. */
   wave: string, }
+  | { "type": "requests",
+  /** Who invites me. */
+  rows: Array<RequestRow>,
+  /** Requests that are not among the rows. */
+  more: number,
+  /** Domains that I have blocked. */
+  blocked: Array<string>, }
   | { "type": "readState",
   /** The wavelet. */
   wavelet: string,
@@ -263,6 +281,19 @@ export type InboxRow = {
   lastAuthor: string,
   /** Remote domains that do not have everything yet. */
   waitingFor: Array<string>, };
+
+/** An invitation of a domain that nobody here knows: who, and nothing of what is in the wave. */
+export type RequestRow = {
+  /** `example.org/w+abc`; not to be shown to people, for the inviter has chosen it. */
+  wave: string,
+  /** Who invites. */
+  from: string,
+  /** Their domain. */
+  domain: string,
+  /** The domain that hosts the wave, where it is another one. */
+  host: string | null,
+  /** Since when, ms since 1970. */
+  since: number, };
 
 /** How far a remote domain is with a wavelet. */
 export type PeerDelivery = {

@@ -38,6 +38,27 @@ async function begin(): Promise<{ hub: Hub; alice: ClientStore; wave: Wave; bob:
 }
 
 describe("the client", () => {
+  it("shows requests, answers them and forgets at once what was answered", async () => {
+    const hub = new Hub();
+    const alice = new Browser(hub, "alice@example.org").page().client;
+    await hub.settle();
+    const row = (n: number) => ({ wave: `evil.lab/w+${n}`, from: `eve${n}@evil.lab`, domain: "evil.lab", host: null, since: n });
+    const [line] = hub.lines;
+    line!.say({ type: "requests", rows: [row(2), row(1)], more: 3, blocked: ["spam.lab"] });
+    await hub.settle();
+    expect(alice.requests.get()).toEqual({ rows: [row(2), row(1)], more: 3, blocked: ["spam.lab"] });
+    expect(alice.inbox.get()).toEqual([]);
+    alice.accept("evil.lab/w+2");
+    alice.block("spam.lab", false);
+    expect(alice.requests.get().rows).toEqual([row(1)]);
+    alice.decline("evil.lab/w+1");
+    expect(line!.up.map((text) => JSON.parse(text))).toEqual([
+      { type: "acceptRequest", wave: "evil.lab/w+2" },
+      { type: "blockDomain", domain: "spam.lab", blocked: false },
+      { type: "declineRequest", wave: "evil.lab/w+1" },
+    ]);
+  });
+
   it("makes a wave in one submission, and the other sees it and types in it", async () => {
     const { hub, alice, wave, theirs } = await begin();
     expect(hub.submissions.length).toBe(1);

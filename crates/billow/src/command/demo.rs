@@ -270,7 +270,10 @@ fn config_text(state: &ServerState, dns_port: u16) -> String {
          [federation]\nenabled = true\nlisten = \"127.0.0.1:{xmpp}\"\ncertificate = \"{domain}.crt\"\nkey = \"{domain}.key\"\n\
          trust_roots = [\"../ca.crt\"]\nnameservers = [\"127.0.0.1:{dns_port}\"]\n\
          # Everything here is on loopback, which a real server refuses to be sent to by DNS.\n\
-         allow_private_addresses = true\nretry_cap_seconds = 5\n",
+         allow_private_addresses = true\nretry_cap_seconds = 5\n\n\
+         [federation.policy]\n\
+         # People of these domains are no strangers; an invitation from another one would be a request first.\n\
+         known = [\"*.lab\"]\n",
         domain = state.domain,
         http = state.http_port,
         xmpp = state.xmpp_port,

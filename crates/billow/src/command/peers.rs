@@ -8,6 +8,8 @@ use billow_server::control::Client;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::policy::{self, About};
+
 /// The other domains that a running server has to do with: how each is, what waits for it, what went wrong
 ///
 /// Talks to the server that runs on the data folder of the configuration, as the user that runs it.
@@ -37,6 +39,10 @@ enum Action {
         /// The other server's domain
         domain: String,
     },
+    /// Talk with a domain: as `billow policy allow`
+    Allow(About),
+    /// Do not talk with a domain: as `billow policy block`
+    Block(About),
 }
 
 impl Running {
@@ -56,9 +62,11 @@ impl Running {
 
 impl Peers {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let client = self.at.client().await?;
         match self.action {
+            Some(Action::Allow(about)) => return policy::decide(&self.at, &about, "allow", self.json).await,
+            Some(Action::Block(about)) => return policy::decide(&self.at, &about, "block", self.json).await,
             None => {
+                let client = self.at.client().await?;
                 let answer = client.get("/peers").await?;
                 if self.json {
                     println!("{answer}");
@@ -70,6 +78,7 @@ impl Peers {
                 }
             }
             Some(Action::Now { domain }) => {
+                let client = self.at.client().await?;
                 let answer = client.post(&format!("/peers/{domain}/now"), &json!({})).await?;
                 if self.json {
                     println!("{answer}");

@@ -3,6 +3,7 @@
 mod list;
 mod new;
 mod participants;
+mod requests;
 mod show;
 mod watch;
 mod write;
@@ -29,7 +30,7 @@ const MESSAGE_MAX: usize = 1 << 20;
 /// Waves: list, make, read and write them.
 #[derive(Debug, clap::Subcommand)]
 pub enum Wave {
-    /// The waves you are in, newest first
+    /// The waves you are in, newest first, and who asks to share one with you
     List(list::List),
     /// Start a wave
     New(new::New),
@@ -39,6 +40,12 @@ pub enum Wave {
     Remove(participants::Remove),
     /// Write: a new blip, into a blip, or a reply
     Write(write::Write),
+    /// Take up an invitation of somebody from an unknown domain
+    Accept(requests::Accept),
+    /// Hide one; nobody is told
+    Decline(requests::Decline),
+    /// Take invitations of a blocked domain again
+    Unblock(requests::Unblock),
     /// Print a wave
     Show(show::Show),
     /// Print what happens in a wave until Ctrl-C
@@ -55,6 +62,9 @@ impl Wave {
             Self::Add(command) => command.run(&profile, as_json).await,
             Self::Remove(command) => command.run(&profile, as_json).await,
             Self::Write(command) => command.run(&profile, as_json).await,
+            Self::Accept(command) => command.run(&profile, as_json).await,
+            Self::Decline(command) => command.run(&profile, as_json).await,
+            Self::Unblock(command) => command.run(&profile, as_json).await,
             Self::Show(command) => command.run(&profile, as_json).await,
             Self::Watch(command) => command.run(&profile, as_json).await,
         }

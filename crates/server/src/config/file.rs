@@ -152,6 +152,21 @@ impl<'a> Section<'a> {
         section
     }
 
+    /// A section inside this one, with the name that messages give it.
+    pub(super) fn inner(
+        &self,
+        source: &mut Source<'_>,
+        key: &'static str,
+        name: &'static str,
+        keys: &'static [&'static str],
+    ) -> Self {
+        // What is wrong with it is told under its whole name.
+        let table = self.read(source, key, &format!("a section [{name}]"), DeValue::as_table);
+        let section = Section { name, keys, table };
+        source.note_unknown(&section);
+        section
+    }
+
     /// A problem of the section as a whole, told at one of its keys.
     pub(super) fn problem_at(&self, source: &mut Source<'_>, key: &str, text: &str) {
         let at = self.value(key).map_or(0, |value| value.span().start);

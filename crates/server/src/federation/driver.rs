@@ -8,7 +8,7 @@ use billow_federation::held::{Held, HeldStanza};
 use billow_federation::host::{self, Host, SealedDelta};
 use billow_federation::pings::{self, Pings};
 use billow_federation::remote::{self, Failure, Remote, Response};
-use billow_federation::{FederationError, Ids, inbound};
+use billow_federation::{Code, FederationError, Ids, inbound};
 use billow_model::{Domain, Timestamp, Version, WaveletName};
 use billow_net::{BounceReason, Contact, NetEvent, NetHandle, SendError};
 use billow_store::Cursor;
@@ -16,7 +16,7 @@ use billow_wavelet::remote::{HistoryFailure, SubmitFailure};
 use billow_wire::exchange::{HistoryRequest, SignerRequest, SubmitRequest, SubmitResponse};
 use billow_wire::{AppliedDelta, Encoded, SignerId, SignerInfo};
 use billow_xmpp::{Condition, Element, IqKind, Jid, Stanza, StanzaError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Setup;
 use super::asks::Asks;
@@ -32,6 +32,10 @@ use crate::wavelets::Wavelets;
 const ROUND: usize = 64;
 /// How long a cursor may wait for its way to the disk.
 const CURSORS_EVERY: Duration = Duration::from_millis(250);
+/// Peers that are remembered as not listened to.
+const TURNED_AWAY_MAX: usize = 1_000;
+/// How long a domain that is refused is left, ms; a decision ends it at once.
+const REFUSED_WAIT: i64 = 3_600_000;
 /// How often machines are told that a peer has spoken, at most.
 const SPOKE_EVERY: Duration = Duration::from_secs(1);
 
@@ -106,6 +110,11 @@ pub(super) struct Driver {
     pub(super) book: Book,
     asks: Asks,
     spoke: HashMap<billow_xmpp::Domain, Instant>,
+    /// Domains that wanted something sent and were not sent it, for our own reasons; and what tells of new decisions.
+    refused: BTreeSet<Domain>,
+    /// Peers that were not listened to.
+    turned_away: BTreeSet<Domain>,
+    decisions: watch::Receiver<u64>,
     serve: Serve,
 }
 
@@ -134,6 +143,9 @@ impl Driver {
         }
         let (done, finished) = mpsc::unbounded_channel();
         let mut driver = Self {
+            refused: BTreeSet::new(),
+            turned_away: BTreeSet::new(),
+            decisions: wavelets.shared().policy.changes(),
             serve: Serve::new(wavelets.clone(), net.clone(), local.clone()),
             discovery,
             pings: Pings::new(own.clone(), ids()?),
@@ -228,6 +240,10 @@ impl Driver {
                 },
                 due = self.requests.due.take() => self.due(due),
                 Some(request) = self.requests.receiver.recv() => self.request(request),
+                Ok(()) = self.decisions.changed() => {
+                    self.decided();
+                    Ok(())
+                }
                 () = tokio::time::sleep_until(wake) => self.tick(),
             };
             let mut taken = taken.map(|()| true);
@@ -316,6 +332,13 @@ impl Driver {
 
     fn drive_host(&mut self, peer: &Domain) -> anyhow::Result<()> {
         while let Some(output) = self.hosts.get_mut(peer).and_then(Host::poll) {
+            if matches!(output, host::Output::Discover | host::Output::Send(_))
+                && let Some(reason) = self.refusal(peer)
+            {
+                let retry_at = Timestamp(clock::steady().0.saturating_add(REFUSED_WAIT));
+                self.tell_known_host(peer, host::Input::NoService { reason, retry_at });
+                continue;
+            }
             match output {
                 host::Output::Discover => self
                     .discovery
@@ -356,6 +379,14 @@ impl Driver {
 
     fn drive_remote(&mut self, peer: &Domain) -> anyhow::Result<()> {
         while let Some(output) = self.remotes.get_mut(peer).and_then(Remote::poll) {
+            if matches!(output, remote::Output::Discover | remote::Output::Send(_))
+                && let Some(reason) = self.refusal(peer)
+            {
+                if let Some(remote) = self.remotes.get_mut(peer) {
+                    remote.handle(clock::steady(), remote::Input::NoService(reason));
+                }
+                continue;
+            }
             match output {
                 remote::Output::Discover => self
                     .discovery
@@ -374,6 +405,61 @@ impl Driver {
             self.remotes.get(peer).and_then(Remote::deadline),
         );
         Ok(())
+    }
+
+    /// Why nothing is sent to a domain, if that is so for our own reasons.
+    fn refusal(&mut self, domain: &Domain) -> Option<String> {
+        let words = self.wavelets.shared().policy.outbound(domain).err()?;
+        self.refused.insert(domain.clone());
+        Some(words)
+    }
+
+    /// The administrator has decided something: who is refused no longer is tried at once, and who is from now on is told so.
+    fn decided(&mut self) {
+        let policy = self.wavelets.shared().policy.clone();
+        for domain in std::mem::take(&mut self.refused) {
+            if policy.refusal(&domain).is_some() {
+                self.refused.insert(domain);
+                continue;
+            }
+            self.discovery
+                .handle(clock::steady(), discovery::Input::Heard(domain.clone()));
+            self.tell_known_host(&domain, host::Input::Reachable);
+            self.wavelets.heard(&domain);
+        }
+        let now = clock::steady();
+        for domain in std::mem::take(&mut self.turned_away) {
+            if policy.inbound(&[domain.clone()].into()).is_err() {
+                self.turned_away.insert(domain);
+            } else {
+                // Being asked is how it learns that it may try again.
+                self.discovery.handle(now, discovery::Input::Find(domain));
+            }
+        }
+        let domains: Vec<Domain> = self.hosts.keys().cloned().collect();
+        for domain in domains {
+            if let Some(reason) = policy.refusal(&domain) {
+                let retry_at = Timestamp(now.0.saturating_add(REFUSED_WAIT));
+                self.tell_known_host(&domain, host::Input::NoService { reason, retry_at });
+                self.refused.insert(domain);
+            }
+        }
+    }
+
+    /// Refuses a stanza of a peer that is not listened to, in words that it can read.
+    fn turn_away(&mut self, peer: &billow_xmpp::Domain, element: &Element, words: String) -> anyhow::Result<()> {
+        self.wavelets.shared().metrics.count("refused", "policy");
+        if self.turned_away.len() < TURNED_AWAY_MAX
+            && let Ok(domain) = peer.as_str().parse()
+        {
+            self.turned_away.insert(domain);
+        }
+        let error = FederationError::new(Code::NotAuthorized, words);
+        self.serve.log_refused(&peer.to_jid(), "a stanza", &error);
+        match billow_xmpp::stanza::error_reply(element, &error.to_stanza()) {
+            Some(answer) => self.send(answer),
+            None => Ok(()),
+        }
     }
 
     fn do_discovery(&mut self, output: discovery::Output) -> anyhow::Result<()> {
@@ -436,6 +522,12 @@ impl Driver {
     fn event(&mut self, event: NetEvent) -> anyhow::Result<()> {
         match event {
             NetEvent::Stanza { peer, element, .. } => {
+                let policy = &self.wavelets.shared().policy;
+                if !policy.is_open()
+                    && let Err(words) = policy.inbound(&self.domains_at(&peer))
+                {
+                    return self.turn_away(&peer, &element, words);
+                }
                 if !is_undelivered(&element) {
                     self.spoke(&peer, SPOKE_EVERY);
                 }
@@ -619,6 +711,9 @@ impl Driver {
 
     /// Has the domain looked for, and keeps the stanza until that has ended; whether it does.
     fn is_held(&mut self, domain: Domain, peer: &billow_xmpp::Domain, element: &Element) -> bool {
+        if !self.wavelets.shared().policy.hears(&domain) {
+            return false;
+        }
         let now = clock::steady();
         let claimed = discovery::Input::Claimed {
             domain: domain.clone(),
@@ -872,8 +967,10 @@ impl Driver {
             .is_none()
             .then(|| jid.domain().as_str().parse().ok())
             .flatten();
-        let domains = self.discovery.domains_of(jid).cloned().chain(own);
-        domains.filter(|domain| !self.is_our_domain(domain)).collect()
+        let policy = &self.wavelets.shared().policy;
+        let found = self.discovery.domains_of(jid).cloned().chain(own);
+        let domains = found.filter(|domain| !self.is_our_domain(domain));
+        domains.filter(|domain| policy.hears(domain)).collect()
     }
 
     /// Whether a domain is that of our own users, for which nobody speaks who speaks to us: behind an XMPP server that
@@ -933,7 +1030,8 @@ impl inbound::Surroundings for Driver {
     }
 
     fn speaks_for(&self, jid: &Jid, domain: &Domain) -> bool {
-        !self.is_our_domain(domain) && self.discovery.speaks_for(jid, domain)
+        let known = !self.is_our_domain(domain) && self.discovery.speaks_for(jid, domain);
+        known && self.wavelets.shared().policy.hears(domain)
     }
 
     fn takes_part(&self, domain: &Domain) -> bool {

@@ -80,9 +80,17 @@ impl Driver {
     fn peers(&self, name: &WaveletName) -> Vec<PeerDelivery> {
         let peers = self.report.peers.get(name).into_iter().flatten();
         let known = peers.filter_map(|peer| Some((peer, self.hosts.get(peer)?.delivery(name)?)));
-        known
-            .map(|(peer, delivery)| peer_delivery(peer, delivery, self.report.legacy.contains(peer)))
-            .collect()
+        let policy = &self.wavelets.shared().policy;
+        let told = known.map(|(peer, delivery)| {
+            let mut told = peer_delivery(peer, delivery, self.report.legacy.contains(peer));
+            if told.state != DeliveryState::Delivered
+                && let Some(words) = policy.refusal(peer)
+            {
+                (told.state, told.next_try, told.reason) = (DeliveryState::Blocked, None, Some(words));
+            }
+            told
+        });
+        told.collect()
     }
 
     /// Sends a caret to those of the domains that take carets.

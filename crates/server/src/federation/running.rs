@@ -16,6 +16,8 @@ use crate::clock;
 use crate::config::{Config, FederationConfig};
 use crate::keys::read;
 use crate::metrics::Metrics;
+use crate::policy::Policy;
+use crate::requests::Requests;
 use crate::wavelets::{self, SigningPool, Wavelets, signing};
 
 /// How long a wavelet that nobody uses stays loaded.
@@ -34,6 +36,9 @@ impl Running {
     /// Starts what the configuration asks for.
     pub async fn start(config: &Config, store: &Store, metrics: &Metrics) -> anyhow::Result<Self> {
         let (federation, requests) = FederationHandle::new(config.domain.clone());
+        let settings = config.federation.as_ref().map(|settings| settings.policy.clone());
+        let policy = Policy::load(config.domain.clone(), settings.unwrap_or_default(), store.clone()).await?;
+        let asked = Requests::load(config.domain.clone(), policy.clone(), store.clone()).await?;
         let setup = |signer: Signer, roots: TrustRoots| wavelets::Setup {
             domain: config.domain.clone(),
             store: store.clone(),
@@ -47,6 +52,8 @@ impl Running {
                 .as_ref()
                 .map(|settings| settings.unopened)
                 .unwrap_or_default(),
+            policy: policy.clone(),
+            requests: asked.clone(),
         };
         let settings = config.federation.as_ref();
         let Some(settings) = settings.filter(|settings| !settings.lacks_certificate()) else {

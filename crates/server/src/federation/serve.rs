@@ -164,6 +164,11 @@ impl Serve {
         let mut outcomes = Vec::new();
         let mut too_many = None;
         for update in std::mem::take(&mut updates.updates) {
+            let bytes = update.get().deltas.iter().map(|delta| delta.bytes().len()).sum();
+            if let Err(words) = self.takes(update.get().name.host(), bytes) {
+                too_many = Some(words);
+                break;
+            }
             let Some(share) = peer.as_ref().and_then(|peer| self.share(peer, &update.get().name)) else {
                 too_many = Some(self.too_much());
                 break;
@@ -196,6 +201,18 @@ impl Serve {
                 tokio::time::sleep(REFUSED_STAYS).await;
             }
         });
+    }
+
+    /// Whether so many more bytes of a domain are taken.
+    fn takes(&self, domain: &Domain, bytes: usize) -> Result<(), FederationError> {
+        let shared = self.wavelets.shared();
+        shared.policy.bytes(domain, bytes).map_err(|words| self.beyond(words))
+    }
+
+    /// The refusal of what is more than the policy takes of a domain now.
+    fn beyond(&self, words: String) -> FederationError {
+        self.wavelets.shared().metrics.count("refused", "policy");
+        FederationError::new(Code::ResourceConstraint, words)
     }
 
     /// Applies a delta of another server's user.
@@ -241,6 +258,7 @@ impl Serve {
             );
             return Err(refuse(FederationError::bad_request(error), "another domain's user"));
         }
+        self.takes(&delta.delta.author.domain(), delta.bytes().len())?;
         let now = clock::now();
         let mut verification = verify(shared, delta.clone(), now);
         if let Verification::UnknownSigner(id) = &verification
@@ -260,6 +278,7 @@ impl Serve {
             }
         };
         let author = verified.get().delta.author.clone();
+        shared.policy.user(&author).map_err(|words| self.beyond(words))?;
         // A wavelet that is not there is told from one that the author is not on by nobody.
         let stranger = || FederationError::bad_request(format!("{author} is not a participant of {}", name.to_uri()));
         match self.wavelets.asked_for(&name).await {

@@ -33,7 +33,9 @@ pub(super) fn update_error(refusal: &UpdateRefusal) -> FederationError {
         UpdateRefusal::BadSignature(_) | UpdateRefusal::Contradiction(_) => Code::BadRequest,
         UpdateRefusal::NoLocalParticipant | UpdateRefusal::UserData => Code::ItemNotFound,
         UpdateRefusal::UnknownSigner(_) | UpdateRefusal::Quarantined => Code::InternalServerError,
-        UpdateRefusal::TooManyPending | UpdateRefusal::Unavailable => Code::ResourceConstraint,
+        UpdateRefusal::TooManyPending | UpdateRefusal::TooMuch(_) | UpdateRefusal::Unavailable => {
+            Code::ResourceConstraint
+        }
     };
     FederationError::new(code, refusal.to_string())
 }

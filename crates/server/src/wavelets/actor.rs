@@ -3,10 +3,11 @@
 //! A wavelet that nobody has a handle of or has open is sealed, kept as a snapshot and put away after a while. A machine that a
 //! store failure has made useless is dropped with everybody who waits for it; the next message loads it again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use billow_model::{HashedVersion, ParticipantId, Version, Wavelet, WaveletName, WaveletOp, planted};
+use billow_model::{Domain, HashedVersion, ParticipantId, Version, Wavelet, WaveletName, WaveletOp, planted};
 use billow_signing::Verified;
 use billow_store::{Snapshot, StoreError};
 use billow_wavelet::hosted::Applied;
@@ -86,7 +87,7 @@ pub(super) enum Message {
         reply: oneshot::Sender<(Readers, HashedVersion)>,
     },
     Seals {
-        domain: billow_model::Domain,
+        domain: Domain,
         from: Version,
         to: Version,
         reply: oneshot::Sender<Seals>,
@@ -274,7 +275,8 @@ impl Actor {
                     // The snapshot of the state before is gone.
                     self.snapshot = Version::ZERO;
                 }
-                let peers = remote::delivery(machine, &self.keeper.delivery);
+                let refused = self.keeper.shared.policy.refusal(self.keeper.name.host());
+                let peers = remote::delivery(machine, &self.keeper.delivery, refused);
                 if self.delivery_told.is_none_or(|told| told.elapsed() >= DELIVERY_EVERY)
                     && *self.keeper.delivery != peers
                 {
@@ -328,6 +330,10 @@ impl Actor {
                 ops,
                 reply,
             } => {
+                if let Err(words) = self.may_invite(&author, &ops) {
+                    self.keeper.shared.metrics.count("submissions_refused", "policy");
+                    return drop(reply.send(Err(Refusal::HostRefused(words))));
+                }
                 let ticket = self.keeper.ticket();
                 self.keeper.answers.insert(ticket, reply);
                 let long = self.machine.takes_long(version, &ops);
@@ -365,22 +371,34 @@ impl Actor {
                 drop(delta);
                 drop(reply.send(Err(Refusal::Unavailable)));
             }
-            Message::RemoteSubmit { delta, reply } => match &mut self.machine {
-                Machine::Hosted(machine) => {
-                    let ticket = self.keeper.ticket();
-                    self.keeper.remote_answers.insert(ticket, reply);
-                    let wanted = &delta.get().delta;
-                    let long = machine.takes_long(wanted.target.version, &wanted.ops);
-                    aside_if(long, || {
-                        machine.handle(clock::now(), HostedInput::RemoteSubmit { ticket, delta: *delta })
-                    });
+            Message::RemoteSubmit { delta, reply } => {
+                let wanted = &delta.get().delta;
+                if let Err(words) = self.may_invite(&wanted.author, &wanted.ops) {
+                    self.keeper.shared.metrics.count("refused", "policy");
+                    return drop(reply.send(Err(Refusal::HostRefused(words))));
                 }
-                Machine::Remote(_) => drop(reply.send(Err(Refusal::HostRefused(
-                    "this server does not host the wavelet".to_owned(),
-                )))),
-            },
+                match &mut self.machine {
+                    Machine::Hosted(machine) => {
+                        let ticket = self.keeper.ticket();
+                        self.keeper.remote_answers.insert(ticket, reply);
+                        let wanted = &delta.get().delta;
+                        let long = machine.takes_long(wanted.target.version, &wanted.ops);
+                        aside_if(long, || {
+                            machine.handle(clock::now(), HostedInput::RemoteSubmit { ticket, delta: *delta })
+                        });
+                    }
+                    Machine::Remote(_) => drop(reply.send(Err(Refusal::HostRefused(
+                        "this server does not host the wavelet".to_owned(),
+                    )))),
+                }
+            }
             Message::Update { update, reply } => match &mut self.machine {
                 Machine::Remote(machine) => {
+                    let is_new = machine.wavelet().version() == Version::ZERO;
+                    if is_new && let Err(words) = self.keeper.shared.policy.new_wavelet(&self.keeper.name) {
+                        self.keeper.shared.metrics.count("refused", "policy");
+                        return drop(reply.send(Err(UpdateRefusal::TooMuch(words))));
+                    }
                     let tag = self.keeper.ticket();
                     let deltas = &update.get().deltas;
                     let long = |delta: &billow_model::Delta| machine.takes_long(delta.target.version, &delta.ops);
@@ -403,6 +421,20 @@ impl Actor {
                     machine.handle(now, RemoteInput::HostSpoke);
                 }
             }
+        }
+    }
+
+    /// Whether somebody may add those whom these operations add; if not, why.
+    fn may_invite(&self, author: &ParticipantId, ops: &[WaveletOp]) -> Result<(), String> {
+        let (present, ours) = (self.machine.wavelet().participants(), &self.keeper.shared.domain);
+        let invited = ops.iter().filter_map(|op| match op {
+            WaveletOp::AddParticipant(who) if !present.contains(who) => Some(who.domain()),
+            _ => None,
+        });
+        let elsewhere: BTreeSet<Domain> = invited.filter(|domain| domain != ours).collect();
+        match elsewhere.is_empty() {
+            true => Ok(()),
+            false => self.keeper.shared.may_reach(author, &elsewhere),
         }
     }
 
@@ -467,7 +499,9 @@ impl Actor {
     /// Opens the wavelet for somebody. Deltas that are no longer in memory are read from the store first.
     fn subscribe(&mut self, user: ParticipantId, known: Option<Version>, reply: oneshot::Sender<Option<Subscription>>) {
         let wavelet = self.machine.wavelet();
-        if !access::may_read(wavelet.participants(), &user) && !planted::is("a stranger may open a wavelet") {
+        let hidden = self.keeper.shared.requests.hides(&user, &self.keeper.name);
+        let reader = access::may_read(wavelet.participants(), &user) || planted::is("a stranger may open a wavelet");
+        if hidden || !reader {
             return drop(reply.send(None));
         }
         let shown = wavelet.version();

@@ -17,6 +17,7 @@ pub(super) async fn drive(machine: &mut HostedWavelet, keeper: &mut Keeper) -> b
         match output {
             HostedOutput::Persist(record) => {
                 stored::add_record(&mut write, &record, None);
+                keeper.shared.requests.note(&mut write, &record);
                 write.reached.extend(
                     new_domains(&record, &keeper.shared.domain)
                         .into_iter()

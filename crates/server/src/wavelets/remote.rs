@@ -44,6 +44,7 @@ fn work_through(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> Vec<(Wavele
             }
             RemoteOutput::Persist { record, seal, outgoing } => {
                 stored::add_record(&mut write, &record, Some(&seal));
+                keeper.shared.requests.note(&mut write, &record);
                 write.settled.extend(outgoing.as_ref().map(stored::to_stored));
                 written.records_upto = Some(record.resulting());
             }
@@ -91,6 +92,7 @@ fn work_through(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> Vec<(Wavele
                 write.replaces = true;
                 for (record, seal) in &records {
                     stored::add_record(&mut write, record, Some(seal));
+                    keeper.shared.requests.note(&mut write, record);
                 }
                 written = Written {
                     replaced: true,
@@ -121,9 +123,12 @@ fn work_through(machine: &mut RemoteWavelet, keeper: &mut Keeper) -> Vec<(Wavele
 }
 
 /// What clients are told about the host of the wavelet.
-pub(super) fn delivery(machine: &RemoteWavelet, before: &[PeerDelivery]) -> Vec<PeerDelivery> {
+pub(super) fn delivery(machine: &RemoteWavelet, before: &[PeerDelivery], refused: Option<String>) -> Vec<PeerDelivery> {
     let pending = u32::try_from(machine.waiting()).unwrap_or(u32::MAX);
-    let (state, since, next_try, reason) = state_of(machine, pending);
+    let (state, since, next_try, reason) = match refused {
+        Some(words) => (DeliveryState::Blocked, None, None, Some(words)),
+        None => state_of(machine, pending),
+    };
     let same = before
         .first()
         .filter(|before| before.state == state)
@@ -201,6 +206,7 @@ fn answer_update(keeper: &mut Keeper, tag: u64, outcome: Result<(), UpdateRefusa
             UpdateRefusal::TooManyPending => "out of order",
             UpdateRefusal::Contradiction(_) => "contradiction",
             UpdateRefusal::Quarantined => "quarantined",
+            UpdateRefusal::TooMuch(_) => "policy",
             UpdateRefusal::Unavailable => "unavailable",
         };
         keeper.shared.metrics.count("refused", kind);

@@ -79,8 +79,26 @@ pub enum ClientMessage {
         #[ts(type = "number")]
         version: u64,
     },
-    /// From now on: all rows of my inbox in one `Inbox`, then `InboxRow` and `InboxGone` as they change.
+    /// From now on: all rows of my inbox in one `Inbox`, then `InboxRow` and `InboxGone` as they change; and my `Requests`,
+    /// all of them whenever they have changed.
     WatchInbox,
+    /// I want to be in a wave that I was invited to: it comes into my inbox, and its domain is known here from now on.
+    AcceptRequest {
+        /// The wave.
+        wave: String,
+    },
+    /// I do not want to be in it. The inviter is told nothing.
+    DeclineRequest {
+        /// The wave.
+        wave: String,
+    },
+    /// I want no invitations of this domain, or I do again. Those that wait are declined.
+    BlockDomain {
+        /// The domain.
+        domain: String,
+        /// Whether I want none.
+        blocked: bool,
+    },
     /// Still there? Answer: `Pong`.
     Ping,
 }
@@ -196,6 +214,15 @@ pub enum ServerMessage {
     InboxGone {
         /// The wave.
         wave: String,
+    },
+    /// Invitations of domains that nobody here knows, the newest first. After `Inbox`, and when they have changed.
+    Requests {
+        /// Who invites me.
+        rows: Vec<RequestRow>,
+        /// Requests that are not among the rows.
+        more: u32,
+        /// Domains that I have blocked.
+        blocked: Vec<String>,
     },
     /// What I have read of an open wavelet; on open and after each change.
     ReadState {
@@ -425,6 +452,23 @@ pub struct InboxRow {
     pub last_author: String,
     /// Remote domains that do not have everything yet.
     pub waiting_for: Vec<String>,
+}
+
+/// An invitation of a domain that nobody here knows: who, and nothing of what is in the wave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestRow {
+    /// `example.org/w+abc`; not to be shown to people, for the inviter has chosen it.
+    pub wave: String,
+    /// Who invites.
+    pub from: String,
+    /// Their domain.
+    pub domain: String,
+    /// The domain that hosts the wave, where it is another one.
+    pub host: Option<String>,
+    /// Since when, ms since 1970.
+    #[ts(type = "number")]
+    pub since: i64,
 }
 
 /// How far a remote domain is with a wavelet.

@@ -6,7 +6,8 @@ use ts_rs::{Config, TS};
 
 use super::messages::{
     ChangeMessage, ClientMessage, DeliveryState, DeltaMessage, DocumentState, ElementMessage, InboxRow, KnownWavelet,
-    OpComponent, Operation, OwnSubmission, PeerDelivery, ReadBlip, RefusalReason, ServerMessage, WaveletState,
+    OpComponent, Operation, OwnSubmission, PeerDelivery, ReadBlip, RefusalReason, RequestRow, ServerMessage,
+    WaveletState,
 };
 
 const HEADER: &str = "\
@@ -33,6 +34,7 @@ pub fn typescript() -> String {
     declare::<ElementMessage>(&config, &mut text);
     declare::<ChangeMessage>(&config, &mut text);
     declare::<InboxRow>(&config, &mut text);
+    declare::<RequestRow>(&config, &mut text);
     declare::<PeerDelivery>(&config, &mut text);
     declare::<DeliveryState>(&config, &mut text);
     declare::<ReadBlip>(&config, &mut text);

@@ -192,3 +192,56 @@ async fn many_people_type_at_once_and_all_of_it_is_there() {
     assert_eq!(wavelet.read(text_of).await.unwrap().len(), 800);
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b_078_a_user_who_invites_people_of_ten_thousand_new_domains() {
+    let mut node = Node::alone().await;
+    let (mut alice, mut bob) = (Person::new("alice@initech.lab"), Person::new("bob@initech.lab"));
+    let wavelet = alice.begin(&node, &name("a"), &["bob@initech.lab"]).await;
+    let add = |domain: &str| vec![WaveletOp::AddParticipant(format!("victim@{domain}").parse().unwrap())];
+    for number in 0..10_u64 {
+        let ops = add(&format!("d{number}.lab"));
+        alice.submit(&wavelet, 3 + number, ops).await.unwrap();
+    }
+    let before = wavelet
+        .read(|wavelet| (wavelet.version(), wavelet.digest()))
+        .await
+        .unwrap();
+    for number in 10..10_000 {
+        let ops = add(&format!("d{number}.lab"));
+        let Err(Refusal::HostRefused(words)) = alice.submit(&wavelet, 13, ops).await else {
+            panic!("d{number}.lab was not refused")
+        };
+        assert!(
+            words.starts_with("you have invited people of 10 domains that are new here within an hour"),
+            "{words}"
+        );
+    }
+    let after = wavelet
+        .read(|wavelet| (wavelet.version(), wavelet.digest()))
+        .await
+        .unwrap();
+    assert_eq!(before, after);
+    assert_eq!(node.metrics.value("submissions_refused", "policy"), 9_990);
+    // A new wave is no way around it, and neither are many at once; whom one has invited is known from then on.
+    let other = node.wavelets().open_or_begin(&name("b")).await.unwrap().unwrap();
+    let mut ops = vec![WaveletOp::AddParticipant(alice.address.clone())];
+    ops.extend(add("d0.lab"));
+    ops.extend(add("another.lab"));
+    assert!(alice.submit(&other, 0, ops.clone()).await.is_err());
+    ops.pop();
+    alice.submit(&other, 0, ops).await.unwrap();
+    // Nobody else is held up.
+    bob.submit(&wavelet, 13, add("another.lab")).await.unwrap();
+    alice.submit(&wavelet, 14, add("more.another.lab")).await.unwrap_err();
+    alice
+        .submit(
+            &wavelet,
+            14,
+            vec![WaveletOp::AddParticipant("x@another.lab".parse().unwrap())],
+        )
+        .await
+        .unwrap();
+    drop((wavelet, other));
+    node.stop().await;
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use billow_model::{Component, DocOp, DocumentId, ParticipantId, Version, Wavelet, WaveletName, WaveletOp};
 use billow_net::{DialbackPolicy, LocalDomain, Net, NetConfig, NetEvent, NetHandle, ResolverChoice, TlsRoots};
-use billow_server::config::{Config, FederationConfig};
+use billow_server::config::{Config, FederationConfig, PolicyConfig};
 use billow_server::federation::Running;
 use billow_server::metrics::Metrics;
 use billow_server::wavelets::{WaveletHandle, Wavelets};
@@ -208,6 +208,10 @@ fn node(dir: &Path, ca: &Ca, dns: &DnsServer, domain: &str) -> Node {
             retry_cap: Duration::from_secs(2),
             unopened: Default::default(),
             component: None,
+            policy: PolicyConfig {
+                known: vec!["*.lab".parse().unwrap()],
+                ..PolicyConfig::default()
+            },
         }),
         ..Config::default()
     };

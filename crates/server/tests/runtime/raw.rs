@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use billow_federation::discovery;
 use billow_model::{Domain, WaveletName};
 use billow_net::{DialbackPolicy, LocalDomain, Net, NetConfig, NetEvent, NetHandle, ResolverChoice, TlsRoots};
-use billow_server::config::{Config, FederationConfig};
+use billow_server::config::{Config, FederationConfig, PolicyConfig};
 use billow_server::federation::Running;
 use billow_server::metrics::Metrics;
 use billow_signing::Signer;
@@ -359,6 +359,10 @@ fn config(dir: &Path, ca: &Ca, dns: &DnsServer) -> Config {
             retry_cap: Duration::from_secs(2),
             unopened: Default::default(),
             component: None,
+            policy: PolicyConfig {
+                known: vec!["*.lab".parse().unwrap()],
+                ..PolicyConfig::default()
+            },
         }),
         ..Config::default()
     }

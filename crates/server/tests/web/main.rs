@@ -16,6 +16,7 @@ mod dns;
 mod http;
 mod inbox;
 mod legacy;
+mod strangers;
 mod waves;
 
 use std::net::SocketAddr;

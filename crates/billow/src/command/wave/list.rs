@@ -1,29 +1,39 @@
 //! `billow wave list`.
 
-use anyhow::bail;
-use billow_server::web::messages::{ClientMessage, ServerMessage};
+use billow_server::web::messages::RequestRow;
+use serde_json::Value;
 
-use super::PATIENCE;
-use crate::client::{Profile, Socket};
+use super::requests::watch;
+use crate::client::Profile;
 
-/// The waves you are in, newest first.
+/// The waves you are in, newest first, and who asks to share one with you.
 #[derive(Debug, clap::Args)]
 pub struct List {}
 
 impl List {
     pub(super) async fn run(self, profile: &Profile, as_json: bool) -> anyhow::Result<()> {
-        let mut socket = Socket::connect(profile).await?;
-        socket.send(&ClientMessage::WatchInbox).await?;
-        let rows = loop {
-            match socket.next_within(PATIENCE).await? {
-                ServerMessage::Inbox { rows } => break rows,
-                ServerMessage::Error { text } => bail!("{text}"),
-                _ => {}
-            }
-        };
+        let (_, requests, rows) = watch(profile).await?;
         if as_json {
-            println!("{}", serde_json::to_string(&rows)?);
-        } else if rows.is_empty() {
+            let mut all: Vec<Value> = rows.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+            for request in &requests {
+                let mut value = serde_json::to_value(request)?;
+                value["request"] = Value::Bool(true);
+                all.push(value);
+            }
+            println!("{}", Value::Array(all));
+            return Ok(());
+        }
+        for RequestRow { wave, from, host, .. } in &requests {
+            let host = host
+                .as_ref()
+                .map(|host| format!(", hosted at {host}"))
+                .unwrap_or_default();
+            println!("{wave}  request from {from}{host}  (billow wave accept, or decline)");
+        }
+        if !requests.is_empty() && rows.is_empty() {
+            return Ok(());
+        }
+        if rows.is_empty() {
             println!("No waves yet. Start one: billow wave new \"A title\" --with bob@example.org");
         } else {
             for row in rows {
