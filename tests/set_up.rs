@@ -161,7 +161,7 @@ fn s_03_federation_is_switched_on_later_and_what_was_there_stays() {
     let config = std::fs::read_to_string(folder.join("billow.toml")).unwrap();
     std::fs::write(
         folder.join("billow.toml"),
-        config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")),
+        config.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1),
     )
     .unwrap();
     let said = init(folder, &["--federation"]);

@@ -71,14 +71,14 @@ impl Server {
         after.split(' ').next().unwrap_or_default().to_owned()
     }
 
-    /// Waits until it says, in a further line, where other servers reach it.
+    /// Waits until it says, in a further line, where other servers reach it; it may be at another port for browsers, too.
     pub(crate) fn federates(&mut self) -> String {
         let mut line = String::new();
         self.said.read_line(&mut line).expect("the server speaks");
-        let place = line
-            .trim()
-            .split(", ")
-            .find_map(|place| place.strip_prefix("for other domains at "));
+        let (_, places) = line.trim().split_once(" is at ").unwrap_or_default();
+        let mut places = places.split(", ");
+        places.next().unwrap_or_default().clone_into(&mut self.url);
+        let place = places.find_map(|place| place.strip_prefix("for other domains at "));
         place
             .unwrap_or_else(|| panic!("no address in {line:?}: {}", self.log()))
             .to_owned()
