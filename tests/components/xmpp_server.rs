@@ -61,9 +61,9 @@ impl XmppServer {
         match self.kind {
             Kind::Prosody => fs::write(self.folder.join("prosody.cfg.lua"), self.prosody()),
             Kind::Ejabberd => fs::write(self.folder.join("ejabberd.yml"), self.ejabberd()).and_then(|()| {
-                // The resolver of Erlang.
+                // The resolver of Erlang, which otherwise takes the name servers of the system over those named here.
                 let (a, port) = (self.dns.ip().to_string().replace('.', ","), self.dns.port());
-                let text = format!("{{lookup,[dns]}}.\n{{nameserver,{{{a}}},{port}}}.\n");
+                let text = format!("{{resolv_conf,\"\"}}.\n{{lookup,[dns]}}.\n{{nameserver,{{{a}}},{port}}}.\n");
                 fs::write(self.folder.join("inetrc"), text)
             }),
         }
