@@ -7,6 +7,7 @@ use std::pin::Pin;
 
 use billow::lab::dns::Zone;
 use openssl::symm::Cipher;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
 use super::actor::{Actor, Part};
@@ -395,6 +396,57 @@ fn machine() -> Vec<Row> {
     ]
 }
 
+/// A server behind an XMPP server that knows it by another secret.
+async fn wrong_secret() -> Told {
+    let site = Site::well().await;
+    let port = accept_component("the right secret, which is long enough").await;
+    site.write("component.secret", b"the wrong secret, which is long enough\n");
+    let config = site.path("behind.toml");
+    let text = format!(
+        "domain = \"initech.lab\"\ndata_dir = \"data\"\n[http]\nlisten = \"127.0.0.1:0\"\n[federation]\nenabled = true\n\
+         signer_certificate = \"domain.pem\"\nsigner_key = \"domain.key\"\ntrust_roots = [\"root.pem\"]\n\
+         [federation.component]\naddress = \"127.0.0.1:{port}\"\nname = \"wave.initech.lab\"\nsecret_file = \"component.secret\"\n"
+    );
+    fs::write(&config, text).unwrap();
+    doctor(&config, &[]).await
+}
+
+/// An XMPP server for one component, as far as to the secret (XEP-0114 §3).
+async fn accept_component(secret: &'static str) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let header = "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
+                          xmlns='jabber:component:accept' from='wave.initech.lab' id='4711'>";
+            let right = hex::encode(openssl::sha::sha1(format!("4711{secret}").as_bytes()));
+            let mut said = String::new();
+            let mut buffer = [0; 4096];
+            while !said.contains("stream:stream") || !said.contains('>') {
+                let read = socket.read(&mut buffer).await.unwrap();
+                said += std::str::from_utf8(&buffer[..read]).unwrap();
+            }
+            socket.write_all(header.as_bytes()).await.unwrap();
+            while !said.contains("</handshake>") {
+                let Ok(read @ 1..) = socket.read(&mut buffer).await else {
+                    break;
+                };
+                said += std::str::from_utf8(&buffer[..read]).unwrap();
+            }
+            let answer = match said.contains(&right) {
+                true => "<handshake/>",
+                false => {
+                    "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"
+                }
+            };
+            // The component may be gone already.
+            let _ = socket.write_all(answer.as_bytes()).await;
+            let _ = socket.read(&mut buffer).await;
+        }
+    });
+    port
+}
+
 /// A site that looks at a server which plays a part.
 async fn visited(part: Part) -> Told {
     let site = Site::well().await;
@@ -408,6 +460,13 @@ async fn visited(part: Part) -> Told {
 
 fn peers() -> Vec<Row> {
     vec![
+        row!(
+            "wrong secret of the component",
+            "component-secret",
+            "error",
+            "refused the secret of wave.initech.lab",
+            wrong_secret()
+        ),
         row!(
             "disco without the feature",
             "disco-no-feature",

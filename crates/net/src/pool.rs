@@ -334,11 +334,17 @@ impl NetHandle {
     }
 
     /// Tries each place that a peer announces now, as far as to a stream that stanzas could go over; nothing is sent.
-    /// The error says why there is no place.
-    pub async fn visit(&self, local: &Domain, peer: &Domain) -> Result<Vec<Visit>, String> {
+    /// The error says why there is no place. `None`: we are a component, and have no streams of our own.
+    pub async fn visit(&self, local: &Domain, peer: &Domain) -> Option<Result<Vec<Visit>, String>> {
+        if self.component.is_some() {
+            return None;
+        }
         let net = &self.shared;
         net.dns.doubt(peer);
-        let targets = net.dns.find(peer).await.map_err(|error| error.to_string())?;
+        let targets = match net.dns.find(peer).await {
+            Ok(targets) => targets,
+            Err(error) => return Some(Err(error.to_string())),
+        };
         let guest = Guest {
             tls: &net.tls,
             limits: &net.limits,
@@ -357,7 +363,7 @@ impl NetHandle {
                 visits.push(guest.visit(&errand).await);
             }
         }
-        Ok(visits)
+        Some(Ok(visits))
     }
 
     /// Whether a domain is one of ours.

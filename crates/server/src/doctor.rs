@@ -83,6 +83,9 @@ impl Doctor {
             None => None,
         };
         match (&own, &self.peer) {
+            (Some(own), peer) if own.federation.component.is_some() => {
+                component(&mut report, own, peer.as_ref()).await;
+            }
             (own, Some(peer)) => other_server(&mut report, own.as_ref(), peer).await,
             (Some(own), None) => own_server(&mut report, own, &self.ask).await,
             (None, None) => {}
@@ -158,6 +161,50 @@ fn net_config(own: Option<(&Config, &FederationConfig)>, local: Option<LocalDoma
         allowed_networks: settings.allowed_networks.clone(),
         dialback: settings.dialback.clone(),
         ..NetConfig::default()
+    }
+}
+
+/// The XMPP server that we are a component of; and another server as it is reached over it.
+async fn component(report: &mut Report, own: &Own, peer: Option<&Domain>) {
+    let Some(settings) = &own.federation.component else {
+        return;
+    };
+    let voice = match own.tenant {
+        Tenant::Us => Voice::Server(own.config.data_dir.clone()),
+        Tenant::Other => return,
+        Tenant::Nobody => {
+            let started = match settings.to_net() {
+                Ok(component) => {
+                    let config = NetConfig {
+                        component: Some(component),
+                        ..NetConfig::default()
+                    };
+                    let started = Stand::start(config, settings.name.clone()).await;
+                    started.map_err(|error| error.to_string())
+                }
+                Err(error) => Err(format!("{error:#}")),
+            };
+            match started {
+                Ok(stand) => Voice::Own(stand),
+                Err(reason) => {
+                    let finding = Finding::new(Severity::Error, Topic::Configuration, "component-settings", reason);
+                    return report.add(finding.change(own.config.places.of("secret_file")));
+                }
+            }
+        }
+    };
+    let line = format!(
+        "{}: {}",
+        own.config.places.of("secret_file"),
+        settings.secret_file.display()
+    );
+    peer::in_front(report, &voice, &settings.name, &line).await;
+    if let (Some(peer), false) = (peer, report.is_broken(Topic::Ports)) {
+        let places = format!("the XMPP server in front of {}", settings.name);
+        peer::interview(report, &voice, &settings.name, peer, &places).await;
+    }
+    if let Voice::Own(stand) = voice {
+        stand.stop().await;
     }
 }
 

@@ -12,6 +12,7 @@ use openssl::x509::{X509, X509NameRef, X509Ref, X509VerifyResult};
 use super::report::{Finding, Report, Severity, Topic};
 use crate::clock;
 use crate::config::{Config, FederationConfig};
+use crate::keys;
 
 /// Days before the end at which a warning is due; one at each.
 const WARN_DAYS: [i64; 4] = [30, 14, 7, 1];
@@ -256,7 +257,21 @@ pub(super) fn own(
     let Ok(domain) = config.domain.as_str().parse::<billow_xmpp::Domain>() else {
         return None;
     };
-    let local = own_tls(report, config, federation, &domain, probe);
+    if federation.lacks_certificate() {
+        let what = format!("{domain} has no certificate yet: it is fetched when the server runs");
+        report.add(Finding::new(
+            Severity::Note,
+            Topic::Certificates,
+            "certificate-awaited",
+            what,
+        ));
+        return None;
+    }
+    // Behind an XMPP server it is that server's certificate which others see.
+    let local = match federation.component {
+        Some(_) => None,
+        None => own_tls(report, config, federation, &domain, probe),
+    };
     own_signer(report, config, federation);
     local
 }
@@ -282,20 +297,37 @@ fn own_tls(
         change: &line,
         topic: Topic::Certificates,
     };
-    let parsed = X509::stack_from_pem(&chain_pem).unwrap_or_default();
-    let ders: Vec<Vec<u8>> = parsed.iter().filter_map(|one| one.to_der().ok()).collect();
-    let good = probe.map_or(Ok(()), |probe| probe.judge(&ders, domain));
-    chain(report, &subject, &ders, &good);
+    let passphrase = federation.tls_files().passphrase().ok().flatten();
+    let opened = keys::open(&key_pem, passphrase.as_deref(), chain_pem.clone());
+    // As the server shows it: in order, and the key open.
+    let (chain_in_order, open_key) = match opened {
+        Ok(pair) => (pair.chain_pem, pair.key_pem),
+        Err(_) => (chain_pem.clone(), key_pem),
+    };
+    let ders = |pem: &[u8]| -> Vec<Vec<u8>> {
+        let parsed = X509::stack_from_pem(pem).unwrap_or_default();
+        parsed.iter().filter_map(|one| one.to_der().ok()).collect()
+    };
+    let shown = ders(&chain_in_order);
+    let good = probe.map_or(Ok(()), |probe| probe.judge(&shown, domain));
+    order(report, &subject, &X509::stack_from_pem(&chain_pem).unwrap_or_default());
+    chain(report, &subject, &shown, &good);
     let local = LocalDomain {
         domain: domain.clone(),
-        chain_pem,
-        key_pem,
+        chain_pem: chain_in_order,
+        key_pem: open_key,
     };
-    key(report, config, federation, &local).then_some(local)
+    key(report, config, federation, &local, passphrase.is_some()).then_some(local)
 }
 
 /// Whether the key goes with the certificate; else a finding.
-fn key(report: &mut Report, config: &Config, federation: &FederationConfig, local: &LocalDomain) -> bool {
+fn key(
+    report: &mut Report,
+    config: &Config,
+    federation: &FederationConfig,
+    local: &LocalDomain,
+    has_passphrase: bool,
+) -> bool {
     let Err(reason) = local.check() else { return true };
     let line = format!(
         "{} = {:?}",
@@ -304,16 +336,15 @@ fn key(report: &mut Report, config: &Config, federation: &FederationConfig, loca
     );
     let path = federation.key.display();
     if is_encrypted(&local.key_pem) {
-        let finding = Finding::new(
-            Severity::Error,
-            Topic::Certificates,
-            "key-encrypted",
-            format!("{path}: the key is encrypted, and no pass phrase is given"),
-        );
+        let what = match has_passphrase {
+            true => format!("{path}: the key is encrypted, and the pass phrase does not open it"),
+            false => format!("{path}: the key is encrypted, and no pass phrase is given"),
+        };
+        let place = config.places.of("key_passphrase_file");
+        let change = format!("{place} = a file (chmod 600) that holds the pass phrase in its first line");
+        let finding = Finding::new(Severity::Error, Topic::Certificates, "key-encrypted", what);
         let why = "the server cannot use it, and does not start";
-        report.add(finding.why(why).change(format!(
-            "{line}: openssl pkey -in {path} -out open.key, and chmod 600 open.key"
-        )));
+        report.add(finding.why(why).change(change));
     } else if reason.contains("does not go with") {
         let what = format!("{path} is not the key of {}", federation.certificate.display());
         let finding = Finding::new(Severity::Error, Topic::Certificates, "key-mismatch", what);
@@ -358,6 +389,11 @@ fn own_signer(report: &mut Report, config: &Config, federation: &FederationConfi
         let why = "what people here write is signed with it, and other servers refuse what they cannot verify";
         let finding = Finding::new(severity, Topic::Certificates, code, what).why(why);
         report.add(finding.change(change));
+    };
+    // As the server opens it, where it can.
+    let (key, chain) = match federation.signer_files().open() {
+        Ok(pair) => (pair.key_pem, pair.chain_pem),
+        Err(_) => (key, chain),
     };
     match Signer::from_pem(config.domain.clone(), &key, &chain) {
         Ok(signer) => signer_dates(report, config, federation, &signer, same, &line),

@@ -268,6 +268,35 @@ pub(super) async fn reached(report: &mut Report, voice: &Voice, jid: &Jid, peer:
     }
 }
 
+/// Asks the XMPP server that we are a component of whether it is there, and lets us in.
+pub(super) async fn in_front(report: &mut Report, voice: &Voice, name: &Domain, line: &str) {
+    let above = name
+        .as_str()
+        .split_once('.')
+        .and_then(|(_, above)| above.parse::<Domain>().ok());
+    let server = above.unwrap_or_else(|| name.clone());
+    let reason = match voice.ask(&server.to_jid(), ping::request()).await {
+        Answer::Silence(reason) => reason,
+        Answer::Given(_) | Answer::Refused(_) => {
+            let what = format!("the XMPP server of {server} knows us as {name}");
+            return report.add(Finding::new(Severity::Good, Topic::Ports, "component", what));
+        }
+    };
+    let code = if reason.contains("refused the secret") {
+        "component-secret"
+    } else if reason.contains("cannot be reached") {
+        "component-unreachable"
+    } else {
+        "component-refused"
+    };
+    let why = "all other servers are reached over that XMPP server, so none is";
+    report.add(
+        Finding::new(Severity::Error, Topic::Ports, code, reason)
+            .why(why)
+            .change(line),
+    );
+}
+
 /// Asks another server only whether it reaches us.
 pub(super) async fn only_reached(report: &mut Report, voice: &Voice, own: &Domain, peer: &Domain, places: &str) {
     let found = tokio::time::timeout(Duration::from_secs(40), find(voice, own, peer)).await;

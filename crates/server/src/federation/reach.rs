@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use billow_federation::stanza::reach::Tried;
-use billow_net::NetHandle;
+use billow_net::{NetHandle, Visit};
 use billow_xmpp::Domain;
 use tokio::sync::Semaphore;
 
@@ -43,18 +43,21 @@ impl Reach {
         true
     }
 
-    /// Tries all places of a peer; the error says why there is none.
-    pub(super) async fn try_all(&self, net: &NetHandle, local: &Domain, peer: &Domain) -> Result<Vec<Tried>, String> {
-        let Ok(_place) = self.places.acquire().await else {
-            return Err("this server is stopping".to_owned());
-        };
+    /// Tries all places of a peer; the error says why there is none. `None`: it cannot be tried from here.
+    pub(super) async fn try_all(
+        &self,
+        net: &NetHandle,
+        local: &Domain,
+        peer: &Domain,
+    ) -> Option<Result<Vec<Tried>, String>> {
+        let _place = self.places.acquire().await.ok()?;
         let visits = net.visit(local, peer).await?;
-        let tried = visits.into_iter().map(|visit| Tried {
+        let tried = |visit: Visit| Tried {
             address: visit.address,
             direct_tls: visit.direct_tls,
             outcome: visit.outcome,
-        });
-        Ok(tried.collect())
+        };
+        Some(visits.map(|visits| visits.into_iter().map(tried).collect()))
     }
 }
 

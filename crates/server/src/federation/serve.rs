@@ -111,8 +111,13 @@ impl Serve {
             return self.send(ask.refuse(&self.too_much()));
         };
         self.answer(ask, |serve, ask| async move {
-            let tried = serve.reach.try_all(&serve.net, &serve.local, &peer).await;
-            ask.reached(&tried)
+            match serve.reach.try_all(&serve.net, &serve.local, &peer).await {
+                Some(tried) => ask.reached(&tried),
+                None => ask.refuse(&FederationError::new(
+                    Code::ResourceConstraint,
+                    "this server reaches others over an XMPP server, and cannot try itself",
+                )),
+            }
         });
     }
 
