@@ -20,9 +20,9 @@ fn s_16_a_component_of_ejabberd_types_with_one_of_prosody_and_with_a_server_alon
         },
     ]);
     world.sites[0].wait_for_log(" as wave.initech.lab");
-    world.type_together(0, 1, 100);
-    world.type_together(2, 0, 100);
-    let wave = world.type_together(0, 2, 100);
+    world.type_together(0, 1, 40);
+    world.type_together(2, 0, 40);
+    let wave = world.type_together(0, 2, 40);
     let caught_up = world.catch_up_after_restart(&wave, 0, 2);
     println!(
         "FIGURE components via=ejabberd peer=native caught_up_ms={}",

@@ -28,7 +28,7 @@ fn s_14_s_22_s_35_two_components_of_prosody_type_together_and_catch_up_after_its
         site.wait_for_log("connected to the XMPP server at 127.0.0.1:");
         assert!(site.log().contains(&format!(" as {}", site.name)), "{}", site.log());
     }
-    let wave = world.type_together(0, 1, 300);
+    let wave = world.type_together(0, 1, 150);
     let log = fs::read_to_string(world.sites[1].xmpp.as_ref().unwrap().log()).unwrap();
     assert!(
         log.contains("http://jabber.org/protocol/disco#items"),
@@ -48,10 +48,10 @@ fn s_14_s_22_s_35_two_components_of_prosody_type_together_and_catch_up_after_its
 #[test]
 fn a_component_of_prosody_and_a_server_with_streams_of_its_own_type_together_both_ways() {
     let mut world = World::start(&[ACME, NATIVE]);
-    let wave = world.type_together(0, 1, 200);
+    let wave = world.type_together(0, 1, 80);
     let there = world.catch_up_after_restart(&wave, 0, 1);
     // A wave of the other's.
-    let wave = world.type_together(1, 0, 100);
+    let wave = world.type_together(1, 0, 40);
     let back = world.catch_up_after_restart(&wave, 0, 1);
     println!(
         "FIGURE components via=prosody peer=native caught_up_ms={} other_way_ms={}",
