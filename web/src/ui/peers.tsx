@@ -1,7 +1,7 @@
 /** The other servers, for administrators: how each is, what waits for it, what went wrong, and trying it now. */
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { announce } from "./announce";
-import { type PeerEntry, peers, Refusal, tryPeerNow } from "./session";
+import { decidePeer, type PeerEntry, peers, Refusal, tryPeerNow } from "./session";
 import { fullTime, shortTime } from "./time";
 
 /** How often the table is read again. */
@@ -26,15 +26,18 @@ export function Peers() {
     return () => clearInterval(timer);
   }, [load]);
 
-  const tryNow = async (domain: string) => {
+  const act = async (done: string, action: () => Promise<void>) => {
     try {
-      await tryPeerNow(domain);
-      announce(`${domain} is being tried`);
+      await action();
+      announce(done);
       await load();
     } catch (problem) {
       setError(problem instanceof Refusal ? problem.message : "Something went wrong. Try again.");
     }
   };
+  const tryNow = (domain: string) => act(`${domain} is being tried`, () => tryPeerNow(domain));
+  const decide = (domain: string, verdict: "allow" | "block") =>
+    act(`${domain} is ${verdict === "block" ? "blocked" : "allowed"}`, () => decidePeer(domain, verdict));
   return (
     <section aria-labelledby="peers-title">
       <h2 id="peers-title" tabIndex={-1}>
@@ -47,21 +50,39 @@ export function Peers() {
           <li key={peer.domain}>
             <span>
               <strong>{peer.domain}</strong>
-              <span class="badge">{STATES[peer.state]}</span>
+              <span class="badge">{stateWords(peer)}</span>
               <span class="muted">{queueWords(peer)}</span>
               {peer.lastGood === null ? null : <span class="muted" title={fullTime(peer.lastGood)}>{` · last reached ${shortTime(peer.lastGood)}`}</span>}
               {peer.state === "well" || peer.lastError === null ? null : (
                 <span class="peer-error" title={fullTime(peer.lastError.at)}>{peer.lastError.reason}</span>
               )}
             </span>
-            <button type="button" class="button small" onClick={() => tryNow(peer.domain)}>
-              Try now<span class="visually-hidden">{`: ${peer.domain}`}</span>
-            </button>
+            <span class="peer-actions">
+              <button type="button" class="button small" onClick={() => tryNow(peer.domain)}>
+                Try now<span class="visually-hidden">{`: ${peer.domain}`}</span>
+              </button>
+              {peer.verdict === "block" ? null : (
+                <button type="button" class="button small" onClick={() => decide(peer.domain, "block")}>
+                  Block<span class="visually-hidden">{` ${peer.domain}`}</span>
+                </button>
+              )}
+              {peer.verdict === "allow" ? null : (
+                <button type="button" class="button small" onClick={() => decide(peer.domain, "allow")}>
+                  Allow<span class="visually-hidden">{` ${peer.domain}`}</span>
+                </button>
+              )}
+            </span>
           </li>
         ))}
       </ul>
     </section>
   );
+}
+
+/** What was decided comes before how it is. */
+export function stateWords(peer: Pick<PeerEntry, "state" | "verdict">): string {
+  if (peer.verdict === "block") return "blocked";
+  return peer.verdict === "ask" ? "waits for your decision" : STATES[peer.state];
 }
 
 /** ` · 3 changes of 2 waves wait` */

@@ -92,6 +92,7 @@ export async function endSession(id: number): Promise<void> {
 export type PeerEntry = {
   readonly domain: string;
   readonly state: "well" | "waiting" | "neverReached" | "untried";
+  readonly verdict: "allow" | "block" | "ask";
   /** Operations that it lacks, and in how many waves. */
   readonly queue: number;
   readonly waitingWaves: number;
@@ -108,6 +109,11 @@ export async function peers(): Promise<readonly PeerEntry[]> {
 
 export async function tryPeerNow(domain: string): Promise<void> {
   await demand(`/api/admin/peers/${encodeURIComponent(domain)}/now`, {});
+}
+
+/** Talk with a server, or do not. */
+export async function decidePeer(domain: string, verdict: "allow" | "block"): Promise<void> {
+  await demand(`/api/admin/policy/${encodeURIComponent(domain)}`, { verdict });
 }
 
 /** All other sessions end. */

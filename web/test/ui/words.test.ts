@@ -4,13 +4,15 @@ import { describe, expect, it } from "vitest";
 import { cleanLines } from "../../src/editor/clean";
 import { linkProblem, withScheme } from "../../src/editor/schema";
 import { lookOf, looksOf } from "../../src/ui/people";
-import { queueWords } from "../../src/ui/peers";
+import { queueWords, stateWords } from "../../src/ui/peers";
 
 describe("other servers", () => {
   it("have what waits for them told in words", () => {
     expect(queueWords({ queue: 0, waitingWaves: 0 })).toBe(" · nothing waits");
     expect(queueWords({ queue: 1, waitingWaves: 1 })).toBe(" · 1 change of 1 wave waits");
     expect(queueWords({ queue: 7, waitingWaves: 2 })).toBe(" · 7 changes of 2 waves wait");
+    expect(stateWords({ state: "well", verdict: "block" })).toBe("blocked");
+    expect(stateWords({ state: "neverReached", verdict: "allow" })).toBe("never reached");
   });
 });
 

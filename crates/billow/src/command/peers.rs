@@ -100,6 +100,7 @@ fn table(peers: &[Value]) -> Vec<String> {
     let mut rows = vec![["DOMAIN", "STATE", "SERVICE", "WAITING", "LAST ERROR"].map(str::to_owned)];
     for peer in peers {
         let state = match peer["state"].as_str() {
+            _ if peer["verdict"] == "block" => "blocked",
             Some("well") => "well",
             Some("waiting") => "waiting",
             Some("neverReached") => "never reached",
@@ -141,5 +142,8 @@ mod tests {
                 "acme.lab  never reached  -        3 in 1   no DNS record says where its server is",
             ]
         );
+        let blocked =
+            json!({ "domain": "evil.lab", "state": "well", "verdict": "block", "queue": 0, "waitingWaves": 0 });
+        assert!(table(&[blocked])[1].starts_with("evil.lab  blocked"));
     }
 }

@@ -22,6 +22,8 @@ pub struct Peer {
     pub domain: String,
     /// Whether it is there.
     pub state: PeerState,
+    /// What was decided about it: `allow`, `block` or `ask`.
+    pub verdict: &'static str,
     /// Where its wave service is, if that was found.
     pub service: Option<String>,
     /// Whether it runs Billow; `None`: that is not known.
@@ -171,6 +173,7 @@ impl Driver {
         Peer {
             domain: domain.to_string(),
             state: entry.state(),
+            verdict: self.wavelets.shared().policy.verdict(domain).word(),
             service: service.map(|service| service.jid.to_string()),
             billow: service.map(|service| service.software != Software::Legacy),
             waves,
