@@ -1,3 +1,5 @@
+//! Modes, lists and decisions, the doors in and out, and who waits for a decision.
+
 use super::*;
 
 fn domain(text: &str) -> Domain {
