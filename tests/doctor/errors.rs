@@ -15,7 +15,7 @@ use super::papers::{Wish, ec, rsa};
 use super::site::{DOMAIN, Site, Told, deputy, doctor, free_port, good_zone, root, with_addresses};
 
 /// Doctors at work at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 const SERVICE: &str = "_xmpp-server._tcp.initech.lab";
 
 type Outcome = Pin<Box<dyn Future<Output = Told> + Send>>;

@@ -1,5 +1,6 @@
 //! `billow doctor`: what is wrong with the set-up, or with the way to another server.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -47,10 +48,12 @@ impl Doctor {
             enough: self.free.saturating_mul(1 << 20),
         };
         let report = examination.examine().await;
-        match self.json {
-            true => println!("{}", report.json()),
-            false => println!("{report}"),
-        }
+        let text = match self.json {
+            true => report.json().to_string(),
+            false => report.to_string(),
+        };
+        // Who reads only the first lines has seen enough; the exit code is as it is.
+        let _ = writeln!(std::io::stdout(), "{text}");
         Ok(ExitCode::from(report.exit_code()))
     }
 }
