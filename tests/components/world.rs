@@ -319,6 +319,8 @@ impl Site {
                 self.xmpp = Some(xmpp);
             }
         }
+        // No strangers: an invitation is no request first.
+        text += "[federation.policy]\nknown = [\"*.lab\"]\n";
         fs::write(self.config(), text).unwrap();
     }
 
