@@ -318,7 +318,7 @@ async fn s_29_one_stream_carries_everything_and_a_new_one_comes_when_it_breaks()
     let wave = world.wave_with("bob@acme.lab").await;
     world.change(&wave, 100).await;
     world
-        .until("all is delivered", async || world.delivery(&wave).await["pending"] == 0)
+        .until("all is delivered", async || world.is_delivered(&wave).await)
         .await;
     assert_eq!(acme.streams(), 1, "{:?}", acme.heard().len());
     acme.end().await;
@@ -326,9 +326,7 @@ async fn s_29_one_stream_carries_everything_and_a_new_one_comes_when_it_breaks()
     let again = Peer::start(&world, &acme.at.to_string(), vec![Role::wave("acme.lab")]).await;
     world.change(&wave, 1).await;
     world
-        .until("the next is delivered", async || {
-            world.delivery(&wave).await["pending"] == 0
-        })
+        .until("the next is delivered", async || world.is_delivered(&wave).await)
         .await;
     assert_eq!(again.streams(), 1);
     world.stop().await;

@@ -175,6 +175,13 @@ impl World {
         serde_json::to_value(peers.and_then(|(_, peers)| peers.first())).unwrap()
     }
 
+    /// Whether the first other domain has acknowledged all of a wave's conversation.
+    pub(crate) async fn is_delivered(&self, wave: &str) -> bool {
+        let opened = OpenWave::open(&self.alice, wave).await.unwrap();
+        let version = opened.conversation().unwrap().version;
+        self.delivery(wave).await["version"] == version
+    }
+
     /// Waits until something holds.
     pub(crate) async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let give_up = Instant::now() + PATIENCE;
