@@ -87,7 +87,8 @@ fn lines(answer: &Value) -> Vec<String> {
                 None | Some(0) => String::new(),
                 Some(ms) => format!("{ms} ms"),
             };
-            format!("{:>2}  {mark}  {ms:>8}  {}", step["step"], text(&step["words"]))
+            let number = step["step"].as_u64().unwrap_or(0);
+            format!("{number:>2}  {mark}  {ms:>8}  {}", text(&step["words"]))
         })
         .collect();
     let pong = &answer["pong"];
