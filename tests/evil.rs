@@ -11,6 +11,8 @@
 mod bytes_changed;
 #[path = "evil/chain.rs"]
 mod chain;
+#[path = "evil/doubt.rs"]
+mod doubt;
 #[path = "evil/flood.rs"]
 mod flood;
 #[path = "evil/gate.rs"]

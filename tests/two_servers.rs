@@ -3,6 +3,8 @@
 //! One test at a time: each has two servers of its own, and they are to be measured as a person would find them.
 
 mod lab;
+#[path = "two_servers/trust.rs"]
+mod trust;
 
 use std::path::PathBuf;
 use std::process::Stdio;

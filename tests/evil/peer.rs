@@ -300,6 +300,17 @@ impl Peer {
         update::message(self.jid.clone(), self.victim.clone(), self.id(), &outgoing).to_element()
     }
 
+    /// The message of a commit notice with a digest.
+    pub(crate) fn digest_stanza(&self, name: &WaveletName, at: &HashedVersion, digest: [u8; 32]) -> Element {
+        let outgoing = update::Outgoing {
+            name,
+            deltas: &[],
+            commit: Some(at),
+            digest: Some(digest),
+        };
+        update::message(self.jid.clone(), self.victim.clone(), self.id(), &outgoing).to_element()
+    }
+
     /// What it was told of a wavelet, once that reaches a version.
     pub(crate) async fn copy(&self, name: &WaveletName, version: u64) -> Chain {
         self.until("an update", |seen| {

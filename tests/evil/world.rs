@@ -18,7 +18,7 @@ use billow::lab::dns::{DnsServer, Zone};
 use billow_model::conversation::{blip_of_text, create_wave};
 use billow_model::{DocumentId, WaveletName, WaveletOp};
 use billow_server::wavelets::shown;
-use billow_server::web::messages::{ClientMessage, ServerMessage, WaveletState};
+use billow_server::web::messages::{ClientMessage, PeerDelivery, ServerMessage, WaveletState};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -243,6 +243,18 @@ impl World {
                 _ => {}
             }
         }
+    }
+
+    /// What alice is told about how far other servers are with a wavelet.
+    pub(crate) async fn delivery(&self, name: &WaveletName) -> Vec<PeerDelivery> {
+        let mut opened = OpenWave::open(&self.alice, &name.wave().to_string()).await.unwrap();
+        opened.delivery.remove(&name.to_string()).unwrap_or_default()
+    }
+
+    /// Alice tries to change a wavelet at its head, and may not; gives the words that she is told.
+    pub(crate) async fn refusal_of_alice(&self, name: &WaveletName, ops: &[WaveletOp]) -> String {
+        let mut opened = OpenWave::open(&self.alice, &name.wave().to_string()).await.unwrap();
+        opened.submit(ops).await.expect_err("alice may not write").to_string()
     }
 
     /// A wavelet as alice sees it now; `None` if there is none for her.

@@ -12,6 +12,7 @@ pub mod login;
 mod peers;
 mod ping;
 mod policy;
+mod quarantine;
 pub mod replay;
 mod serve;
 pub mod wave;
@@ -49,6 +50,7 @@ enum Command {
     Ping(ping::Ping),
     Trace(ping::Trace),
     Policy(policy::Policy),
+    Quarantine(quarantine::Quarantine),
     /// Two organisations on this machine, federating for real
     Demo(InFormat<demo::Demo>),
     /// Sign in at a server and remember it under a profile name
@@ -125,6 +127,7 @@ impl Billow {
             Command::Ping(ping) => tokio::runtime::Runtime::new()?.block_on(ping.run()),
             Command::Trace(trace) => tokio::runtime::Runtime::new()?.block_on(trace.run()),
             Command::Policy(policy) => tokio::runtime::Runtime::new()?.block_on(policy.run()),
+            Command::Quarantine(quarantine) => tokio::runtime::Runtime::new()?.block_on(quarantine.run()),
             Command::Demo(demo) => block_on(demo.command.run(demo.json)),
             Command::Login(login) => block_on(login.command.run(&login.person.profile, login.person.json)),
             Command::Invite(invite) => block_on(invite.command.run(&invite.person.profile, invite.person.json)),

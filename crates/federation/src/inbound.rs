@@ -63,7 +63,15 @@ pub enum Inbound {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask(Iq);
 
-/// The updates of one message.
+/// The updates of one message. Only [`read`] makes one, from a stanza of a stream whose domain was authenticated.
+///
+/// ```compile_fail,E0451
+/// use billow_federation::inbound::Updates;
+///
+/// fn invent(message: billow_xmpp::Message) -> Updates {
+///     Updates { updates: Vec::new(), refused: None, undiscovered: None, message } // a private field
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Updates {
     /// The good ones, in order.

@@ -312,12 +312,12 @@ pub enum NetEvent {
         /// When it is tried again.
         retry_at: SystemTime,
     },
-    /// A peer has another key than before.
-    KeyChanged {
+    /// A peer has shown a key for the first time since the start, or another one than before.
+    KeyShown {
         /// The peer.
         peer: Domain,
-        /// By which it was known.
-        old: Fingerprint,
+        /// By which it was known, since the start.
+        old: Option<Fingerprint>,
         /// The one it has shown now.
         new: Fingerprint,
     },

@@ -436,12 +436,11 @@ impl Shared {
         pair.is_some_and(|pair| pair.watch().heard(Instant::now(), stanza))
     }
 
-    /// A peer showed a key: tells if it is another than before.
+    /// A peer showed a key: tells if it is the first, or another than before.
     pub(crate) async fn note_key(&self, peer: &Domain, new: Option<Fingerprint>) {
         let Some(new) = new else { return };
         let Some(old) = self.learn_key(peer, new) else { return };
-        tracing::warn!(%peer, %old, %new, "peer-key-changed: a peer has another key than before");
-        self.tell(NetEvent::KeyChanged {
+        self.tell(NetEvent::KeyShown {
             peer: peer.clone(),
             old,
             new,
@@ -449,8 +448,8 @@ impl Shared {
         .await;
     }
 
-    /// Remembers a key of a peer; if it is not the first and was not known, the one that was known last.
-    fn learn_key(&self, peer: &Domain, new: Fingerprint) -> Option<Fingerprint> {
+    /// Remembers a key of a peer; if it was not known, gives the one that was known last, if there was one.
+    fn learn_key(&self, peer: &Domain, new: Fingerprint) -> Option<Option<Fingerprint>> {
         let mut keys = self.keys.lock().expect("nothing panics while it holds the keys");
         if keys.len() >= PAIRS && !keys.contains_key(peer) {
             return None;
@@ -464,7 +463,7 @@ impl Shared {
             known.remove(0);
         }
         known.push(new);
-        old
+        Some(old)
     }
 
     /// The pair, made if need be; `None` if there are too many.

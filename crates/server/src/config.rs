@@ -52,6 +52,9 @@
 //! users_per_hour = 10000          # of one other domain, who write here
 //! new_domains_per_user_per_hour = 10 # domains new here that one user invites somebody of
 //!
+//! [pins."acme.com"]               # a domain that is believed on the word of these certificates only, for TLS and for what
+//! certificates = ["acme.pem"]     # its users sign: PEM files, of authorities or of the domain itself
+//!
 //! [limits]
 //! message_bytes = 1048576         # one WebSocket message
 //! outbound_bytes = 1048576        # waiting to be sent to one client; more: it is cut off and comes back
@@ -67,8 +70,10 @@ mod acme;
 mod check;
 mod component;
 mod file;
+mod pins;
 mod policy;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -84,6 +89,7 @@ pub use check::FileCheck;
 pub use component::ComponentSettings;
 pub use file::Places;
 use file::{Section, Source};
+pub use pins::PinConfig;
 pub use policy::{Mode, PolicyConfig};
 
 /// A server's configuration.
@@ -99,6 +105,8 @@ pub struct Config {
     pub accounts: AccountsConfig,
     /// How other domains are reached; `None`: not at all.
     pub federation: Option<FederationConfig>,
+    /// Domains that are believed on the word of certain certificates only.
+    pub pins: BTreeMap<Domain, PinConfig>,
     /// Bounds.
     pub limits: LimitsConfig,
     /// What is logged: a filter of `tracing`.
@@ -208,7 +216,16 @@ impl fmt::Display for ConfigError {
     }
 }
 
-const TOP: &[&str] = &["domain", "data_dir", "http", "accounts", "federation", "limits", "log"];
+const TOP: &[&str] = &[
+    "domain",
+    "data_dir",
+    "http",
+    "accounts",
+    "federation",
+    "pins",
+    "limits",
+    "log",
+];
 const HTTP: &[&str] = &["listen", "public_url", "metrics_listen"];
 const ACCOUNTS: &[&str] = &["registration", "administrators"];
 const FEDERATION: &[&str] = &[
@@ -254,6 +271,7 @@ impl Default for Config {
                 administrators: Vec::new(),
             },
             federation: None,
+            pins: BTreeMap::new(),
             limits: LimitsConfig::default(),
             log_level: "info".to_owned(),
             places: Places::default(),
@@ -349,6 +367,7 @@ impl Config {
             },
             federation: FederationConfig::read(source, &federation, &data_dir),
             data_dir,
+            pins: pins::read(source, &top),
             limits: LimitsConfig::read(source, &limits),
             log_level: log
                 .text(
@@ -681,12 +700,18 @@ mod tests {
             "check_certificates = false",
             "insecure = true",
         ] {
-            for section in ["", "[federation]\nenabled = true\n"] {
+            for section in ["", "[federation]\nenabled = true\n", "[pins.\"acme.com\"]\n"] {
                 let problems = parse(&format!("{section}{line}\n")).unwrap_err();
                 assert!(
                     problems.iter().any(|problem| problem.contains("unknown key")),
                     "{line}: {problems:?}"
                 );
+            }
+        }
+        // Nor is there one of another name.
+        for key in [TOP, HTTP, ACCOUNTS, FEDERATION, LIMITS, LOG].concat() {
+            for word in ["verif", "insecure", "skip", "unsafe", "disable", "signature", "check"] {
+                assert!(!key.contains(word), "{key}");
             }
         }
     }

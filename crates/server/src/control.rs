@@ -8,6 +8,7 @@ mod ask;
 mod client;
 mod peers;
 mod policy;
+mod quarantine;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .merge(peers::routes())
         .merge(ask::routes())
         .merge(policy::routes())
+        .merge(quarantine::routes())
 }
 
 /// The door in the data folder. The file goes when this is dropped.

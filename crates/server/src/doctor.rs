@@ -20,6 +20,7 @@ use billow_net::{DialbackPolicy, LocalDomain, NetConfig, Probe, ResolverChoice, 
 use billow_xmpp::Domain;
 
 use crate::config::{Config, FederationConfig};
+use crate::federation::Trust;
 use local::Tenant;
 use names::{Place, Whose};
 use ports::{Abroad, Home};
@@ -134,7 +135,7 @@ impl Doctor {
 
 /// The settings of a net that looks as our server does.
 fn net_config(own: Option<(&Config, &FederationConfig)>, local: Option<LocalDomain>) -> NetConfig {
-    let Some((_, settings)) = own else {
+    let Some((config, settings)) = own else {
         return NetConfig {
             roots: TlsRoots {
                 system: true,
@@ -144,15 +145,16 @@ fn net_config(own: Option<(&Config, &FederationConfig)>, local: Option<LocalDoma
         };
     };
     let pems = settings.trust_roots.iter().filter_map(|path| std::fs::read(path).ok());
-    let extra_pem = pems.flat_map(|pem| [pem, b"\n".to_vec()].concat()).collect();
+    let readable = TlsRoots {
+        system: true,
+        extra_pem: pems.flat_map(|pem| [pem, b"\n".to_vec()].concat()).collect(),
+        ..TlsRoots::default()
+    };
     NetConfig {
         listen: vec![settings.listen],
         domains: local.into_iter().collect(),
-        roots: TlsRoots {
-            system: true,
-            extra_pem,
-            ..TlsRoots::default()
-        },
+        // What the server would not start with is told elsewhere.
+        roots: Trust::read(config).map_or(readable, |trust| trust.tls),
         resolver: match settings.nameservers.as_slice() {
             [] => ResolverChoice::System,
             servers => ResolverChoice::Servers(servers.to_vec()),

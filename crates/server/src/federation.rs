@@ -19,6 +19,7 @@ mod refusals;
 mod report;
 mod running;
 mod serve;
+mod trust;
 mod turns;
 mod wording;
 
@@ -35,6 +36,7 @@ pub use peers::{Peer, PeerError, PeerState};
 pub use probe::{Probe, Reply, Step};
 pub(crate) use running::DESCRIPTION;
 pub use running::Running;
+pub(crate) use trust::Trust;
 
 /// What the federation of a server needs.
 pub struct Setup {

@@ -21,6 +21,7 @@ mod inbox;
 pub mod keys;
 pub mod metrics;
 pub mod policy;
+pub mod quarantine;
 pub mod records;
 mod requests;
 mod session;

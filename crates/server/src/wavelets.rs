@@ -34,7 +34,7 @@ use billow_wavelet::hosted::Applied;
 use billow_wavelet::remote::UpdateRefusal;
 use billow_wavelet::{Readers, Record, Refusal, Seal, Seals, Submission, access};
 use billow_wire::exchange::{SubmitResponse, WaveletUpdate};
-use billow_wire::{Encoded, FromHost, SignedDelta};
+use billow_wire::{Encoded, FromHost, SignedDelta, SignerInfo};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::federation::FederationHandle;
@@ -106,7 +106,8 @@ pub struct Change {
 pub(crate) struct Shared {
     pub(crate) domain: Domain,
     pub(crate) store: Store,
-    pub(crate) signing: SigningPool,
+    /// Not for the federation, so that no peer's bytes come to be signed (T-13): it sees [`Shared::own_chain`].
+    signing: SigningPool,
     pub(crate) verifier: RwLock<Verifier>,
     pub(crate) federation: FederationHandle,
     pub(crate) metrics: Metrics,
@@ -223,6 +224,19 @@ impl Wavelets {
     /// again, or not: what people are shown is what is kept.
     pub(crate) fn found_damaged(&self, name: &WaveletName) {
         self.tell_if_live(name, Message::LoadAnew);
+    }
+
+    /// The stored history of a wavelet is another now: it is put away if it is in memory, and taken from the store.
+    pub(crate) async fn load_anew(&self, name: &WaveletName) {
+        let mailbox = self.shared.live().get(name).cloned();
+        if let Some(mailbox) = mailbox {
+            // It may be put away at this moment, which is as good.
+            let _ = mailbox.send(Message::LoadAnew).await;
+            mailbox.closed().await;
+        }
+        if !*self.shared.stopping.borrow() {
+            self.shared.mailbox(name);
+        }
     }
 }
 
@@ -490,6 +504,16 @@ impl fmt::Debug for WaveletHandle {
 }
 
 impl Shared {
+    /// The chain of the key that signs for our users.
+    pub(crate) fn own_chain(&self) -> SignerInfo {
+        self.signing.info()
+    }
+
+    /// From the next delta on somebody else of our domain signs.
+    pub(crate) fn sign_with(&self, signer: billow_signing::Signer) {
+        self.signing.replace(signer);
+    }
+
     pub(crate) fn hosts(&self, name: &WaveletName) -> bool {
         *name.host() == self.domain
     }

@@ -12,6 +12,27 @@ use crate::roots::TrustRoots;
 use crate::sha1;
 
 /// Signed by whom it says: the third rung of the ladder of trust. Only [`Verifier::verify`] makes one.
+///
+/// ```compile_fail,E0423
+/// use billow_signing::Verified;
+/// use billow_wire::{Encoded, SignedDelta};
+///
+/// fn believe(signed: Encoded<SignedDelta>) -> Verified<Encoded<SignedDelta>> {
+///     Verified(signed) // private field: no signature has been looked at
+/// }
+/// ```
+///
+/// Nor does one verified delta lend its seal to another: there is no mutable way in.
+///
+/// ```compile_fail,E0596
+/// use billow_signing::Verified;
+/// use billow_wire::{Encoded, SignedDelta};
+///
+/// fn swap(mut verified: Verified<Encoded<SignedDelta>>, other: Encoded<SignedDelta>) {
+///     let inside: &mut Encoded<SignedDelta> = &mut *verified; // no DerefMut
+///     *inside = other;
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified<T>(T);
 

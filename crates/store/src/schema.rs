@@ -52,7 +52,7 @@ CREATE TABLE transcripts (
     PRIMARY KEY (wavelet, dropped, applied_at)
 ) STRICT, WITHOUT ROWID;
 
--- The last TLS key that a peer has shown; fingerprint: SHA-256 of its SubjectPublicKeyInfo.
+-- The last TLS certificate that a peer has shown; fingerprint: its SHA-256.
 CREATE TABLE peer_keys (peer TEXT PRIMARY KEY, fingerprint BLOB NOT NULL, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 

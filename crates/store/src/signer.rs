@@ -1,6 +1,6 @@
 //! Certificate chains of signers, by their id. What they are worth is decided elsewhere, each time anew.
 
-use billow_model::Domain;
+use billow_model::{Domain, Timestamp};
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 
@@ -39,6 +39,29 @@ impl Store {
             let mut statement = connection.prepare_cached("SELECT info FROM signers ORDER BY id")?;
             let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
             Ok(rows.map(|row| row.map(Bytes::from)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Keeps which certificate a peer has shown; gives the one before, if there was one.
+    pub async fn keep_peer_key(
+        &self,
+        peer: &str,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<[u8; 32]>, StoreError> {
+        let peer = peer.to_owned();
+        self.write(move |connection| {
+            let before = connection
+                .prepare_cached("SELECT fingerprint FROM peer_keys WHERE peer = ?")?
+                .query_row([&peer], |row| row.get::<_, [u8; 32]>(0))
+                .optional()?;
+            if before != Some(fingerprint) {
+                connection
+                    .prepare_cached("INSERT OR REPLACE INTO peer_keys (peer, fingerprint, since) VALUES (?, ?, ?)")?
+                    .execute(params![peer, fingerprint, now.0])?;
+            }
+            Ok(before)
         })
         .await
     }

@@ -14,6 +14,42 @@
 //! result comes back as an input. Three versions order everything: applied ≥ persisted (shown) ≥ sealed.
 //! Nothing is answered or shown before it is persisted, and nothing leaves the server before its seal is.
 
+//!
+//! Both stand on the upper rungs of the ladder of trust: bytes, an authenticated stanza, from the right peer, decoded with its
+//! bytes, verified, applied. The types leave no way around a rung. An update that nobody has compared with its sender does
+//! not reach a remote wavelet:
+//!
+//! ```compile_fail,E0308
+//! use billow_wavelet::RemoteInput;
+//! use billow_wire::exchange::WaveletUpdate;
+//!
+//! fn take(update: WaveletUpdate) -> RemoteInput {
+//!     RemoteInput::Update { tag: 1, update } // expected `FromHost<WaveletUpdate>`
+//! }
+//! ```
+//!
+//! A delta whose signatures nobody has checked does not reach a hosted wavelet:
+//!
+//! ```compile_fail,E0308
+//! use billow_wavelet::HostedInput;
+//! use billow_wire::{Encoded, SignedDelta};
+//!
+//! fn submit(delta: Encoded<SignedDelta>) -> HostedInput {
+//!     HostedInput::RemoteSubmit { ticket: 1, delta } // expected `Verified<Encoded<SignedDelta>>`
+//! }
+//! ```
+//!
+//! Nor can it be said of such a delta, by whoever drives the machine, that it was checked:
+//!
+//! ```compile_fail,E0308
+//! use billow_wavelet::remote::Verification;
+//! use billow_wire::{Encoded, SignedDelta};
+//!
+//! fn wave_through(delta: Encoded<SignedDelta>) -> Verification {
+//!     Verification::Good(delta) // expected `Verified<Encoded<SignedDelta>>`
+//! }
+//! ```
+
 pub mod access;
 mod backoff;
 mod composed;

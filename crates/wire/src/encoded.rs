@@ -49,6 +49,16 @@ pub trait Message: Sized {
 }
 
 /// A value and its bytes, which never come apart.
+///
+/// There is no way to put other bytes beside a value, so what is verified and hashed is what was read:
+///
+/// ```compile_fail,E0451
+/// use billow_wire::{AppliedDelta, Encoded};
+///
+/// fn pretend(value: AppliedDelta, bytes: bytes::Bytes) -> Encoded<AppliedDelta> {
+///     Encoded { value, bytes } // private fields
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded<T> {
     value: T,

@@ -5,6 +5,17 @@ use billow_model::Domain;
 use crate::exchange::WaveletUpdate;
 
 /// A value that came from the server of the wavelet's host.
+///
+/// What a peer says does not become this by wrapping it: the field is private, and [`FromHost::check`] compares the sender.
+///
+/// ```compile_fail,E0423
+/// use billow_wire::FromHost;
+/// use billow_wire::exchange::WaveletUpdate;
+///
+/// fn believe(update: WaveletUpdate) -> FromHost<WaveletUpdate> {
+///     FromHost(update) // private field: who said it has not been looked at
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FromHost<T>(T);
 

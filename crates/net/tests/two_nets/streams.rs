@@ -500,7 +500,11 @@ async fn b_049_a_peer_that_comes_with_another_key_is_told_of() {
     lab.publish(&[&a, &b]);
     a.send(&b, "1");
     let changed = |event: &NetEvent| match event {
-        NetEvent::KeyChanged { peer, old, new } => Some((peer.clone(), *old, *new)),
+        NetEvent::KeyShown {
+            peer,
+            old: Some(old),
+            new,
+        } => Some((peer.clone(), *old, *new)),
         _ => None,
     };
     a.event(|event| matches!(event, NetEvent::Connected { .. }).then_some(()))

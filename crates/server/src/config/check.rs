@@ -64,6 +64,15 @@ impl FileCheck {
                 self.problem(&place, path, &error.to_string());
             }
         }
+        for (domain, pin) in &config.pins {
+            for path in &pin.certificates {
+                if let Some(bytes) = self.read(&pin.place, path)
+                    && let Err(error) = TrustRoots::none().pin(domain.clone(), &bytes)
+                {
+                    self.problem(&pin.place, path, &error.to_string());
+                }
+            }
+        }
         let passphrase = match &federation.key_passphrase_file {
             Some(path) => match keys::passphrase(path) {
                 Ok(passphrase) => {

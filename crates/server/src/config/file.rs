@@ -84,6 +84,11 @@ impl<'a> Source<'a> {
         );
     }
 
+    /// A problem of a section.
+    pub(super) fn problem_of_place(&mut self, place: &str, text: &str) {
+        self.problems.push(format!("{place} {text}"));
+    }
+
     pub(super) fn into_problems(self) -> Vec<String> {
         self.problems
     }
@@ -171,6 +176,46 @@ impl<'a> Section<'a> {
     pub(super) fn problem_at(&self, source: &mut Source<'_>, key: &str, text: &str) {
         let at = self.value(key).map_or(0, |value| value.span().start);
         source.problem(at, text);
+    }
+
+    /// The sections of a section, one for each name, with where each stands.
+    pub(super) fn tables<T: FromStr>(
+        &self,
+        source: &mut Source<'_>,
+        name: &'static str,
+        keys: &'static [&'static str],
+        expected: &str,
+    ) -> Vec<(T, String, Self)> {
+        let Some(value) = self.value(name) else {
+            return Vec::new();
+        };
+        let Some(tables) = value.get_ref().as_table() else {
+            let text = format!("expected a section [{name}.\"…\"], got {}", shown(value));
+            source.problem(value.span().start, &text);
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (key, value) in tables {
+            let at = key.span().start;
+            let (Ok(named), Some(table)) = (key.get_ref().parse(), value.get_ref().as_table()) else {
+                source.problem(at, &format!("{name}: expected {expected}, got \"{}\"", key.get_ref()));
+                continue;
+            };
+            let place = format!(
+                "{}:{}: [{name}.\"{}\"]",
+                source.path.display(),
+                source.line(at),
+                key.get_ref()
+            );
+            let section = Section {
+                name,
+                keys,
+                table: Some(table),
+            };
+            source.note_unknown(&section);
+            found.push((named, place, section));
+        }
+        found
     }
 
     /// Whether the section holds this key, good or bad.

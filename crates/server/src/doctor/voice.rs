@@ -148,7 +148,7 @@ async fn serve(net: NetHandle, local: Domain, mut events: mpsc::Receiver<NetEven
             NetEvent::Contact { .. }
             | NetEvent::Connected { .. }
             | NetEvent::Heard { .. }
-            | NetEvent::KeyChanged { .. } => {}
+            | NetEvent::KeyShown { .. } => {}
             NetEvent::Bounced { peer, reason, .. } => open.give_up(&peer, &reason.to_string()),
         }
     }

@@ -107,7 +107,7 @@ impl Followed {
     async fn sign_with_new(&self) -> anyhow::Result<()> {
         let signer = signer(&self.domain, &self.settings)?;
         introduce(&self.wavelets, signer.info().clone()).await?;
-        self.wavelets.shared().signing.replace(signer);
+        self.wavelets.shared().sign_with(signer);
         Ok(())
     }
 }

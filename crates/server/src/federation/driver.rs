@@ -10,7 +10,7 @@ use billow_federation::pings::{self, Pings};
 use billow_federation::remote::{self, Failure, Remote, Response};
 use billow_federation::{Code, FederationError, Ids, inbound};
 use billow_model::{Domain, Timestamp, Version, WaveletName};
-use billow_net::{BounceReason, Contact, NetEvent, NetHandle, SendError};
+use billow_net::{BounceReason, Contact, Fingerprint, NetEvent, NetHandle, SendError};
 use billow_store::Cursor;
 use billow_wavelet::remote::{HistoryFailure, SubmitFailure};
 use billow_wire::exchange::{HistoryRequest, SignerRequest, SubmitRequest, SubmitResponse};
@@ -550,10 +550,33 @@ impl Driver {
             NetEvent::Bounced {
                 peer, stanza, reason, ..
             } => self.bounced(&peer, &stanza, &reason),
-            // The net has logged it.
-            NetEvent::KeyChanged { .. } => {}
+            NetEvent::KeyShown { peer, old, new } => self.note_key(&peer, old, new),
         }
         Ok(())
+    }
+
+    /// Keeps which certificate a peer has shown, and tells the operator of another one than the last, before a restart too
+    /// (T-40). It is accepted: certificates are renewed all the time, and who wants more pins the domain.
+    fn note_key(&self, peer: &billow_xmpp::Domain, old: Option<Fingerprint>, new: Fingerprint) {
+        let (shared, peer) = (std::sync::Arc::clone(self.wavelets.shared()), peer.to_string());
+        tokio::spawn(async move {
+            let kept = shared.store.keep_peer_key(&peer, new.0, clock::now()).await;
+            let kept = kept.unwrap_or_else(|error| {
+                tracing::error!(%peer, "the certificate of a peer cannot be kept: {error}");
+                None
+            });
+            match old.or(kept.map(Fingerprint)) {
+                None => {
+                    shared.metrics.count("peer_keys", "first seen");
+                    tracing::info!(%peer, %new, "peer-key-first-seen");
+                }
+                Some(old) if old == new => {}
+                Some(old) => {
+                    shared.metrics.count("peer_keys", "changed");
+                    tracing::warn!(%peer, %old, %new, "peer-key-changed: a peer has another key than before");
+                }
+            }
+        });
     }
 
     /// A peer is there: what waits for it is tried at once.
@@ -844,19 +867,19 @@ impl Driver {
         };
         self.tickets += 1;
         self.replies.insert(self.tickets, reply);
-        let signer = self.wavelets.shared().signing.signer();
-        if self.signs.as_ref() != Some(signer.id()) {
+        let chain = self.wavelets.shared().own_chain();
+        if self.signs != Some(chain.id()) {
             // Its chain has been replaced: hosts are told the new one before they are sent what it signed.
             for (domain, remote) in &mut self.remotes {
-                remote.handle(clock::steady(), remote::Input::Signer(signer.info().clone()));
+                remote.handle(clock::steady(), remote::Input::Signer(chain.clone()));
                 self.touched_remotes.insert(domain.clone());
             }
-            self.signs = Some(signer.id().clone());
+            self.signs = Some(chain.id());
         }
         let remote = match self.remotes.entry(peer.clone()) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(Remote::new(self.own.clone(), signer.info().clone(), ids()?))
+                entry.insert(Remote::new(self.own.clone(), chain, ids()?))
             }
         };
         remote.handle(

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use billow_model::Domain;
 use billow_net::{Net, NetConfig, NetHandle, NetLimits, ResolverChoice, TlsRoots};
 use billow_signing::{Signer, TrustRoots, Verifier};
@@ -11,10 +10,10 @@ use billow_store::Store;
 use billow_wire::{Message as _, SignerId, SignerInfo};
 
 use super::certificates::{self, Followed};
+use super::trust::Trust;
 use super::{Federation, FederationHandle, Setup};
 use crate::clock;
 use crate::config::{Config, FederationConfig};
-use crate::keys::read;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::requests::Requests;
@@ -68,20 +67,12 @@ impl Running {
         };
         let signer = certificates::signer(&config.domain, settings)?;
         signing::forget_own_signer(store).await?;
-        let (mut roots, mut roots_pem) = (TrustRoots::system(), Vec::new());
-        for path in &settings.trust_roots {
-            let pem = read(path)?;
-            roots = roots
-                .with_pem(&pem)
-                .with_context(|| format!("[federation] trust_roots: {}", path.display()))?;
-            roots_pem.extend(pem);
-            roots_pem.push(b'\n');
-        }
+        let Trust { signers, tls } = Trust::read(config)?;
         let own = signer.info().clone();
-        let wavelets = Wavelets::new(setup(signer, roots));
+        let wavelets = Wavelets::new(setup(signer, signers));
         introduce(&wavelets, own).await?;
         wavelets.rebuild_directory().await?;
-        let (net, events) = Net::start(net_config(config, settings, roots_pem)?).await?;
+        let (net, events) = Net::start(net_config(config, settings, tls)?).await?;
         let followed = Followed {
             domain: config.domain.clone(),
             settings: settings.clone(),
@@ -175,7 +166,7 @@ impl std::fmt::Debug for Running {
     }
 }
 
-fn net_config(config: &Config, settings: &FederationConfig, roots_pem: Vec<u8>) -> anyhow::Result<NetConfig> {
+fn net_config(config: &Config, settings: &FederationConfig, roots: TlsRoots) -> anyhow::Result<NetConfig> {
     let resolver = match settings.nameservers.as_slice() {
         [] => ResolverChoice::System,
         servers => ResolverChoice::Servers(servers.to_vec()),
@@ -190,11 +181,7 @@ fn net_config(config: &Config, settings: &FederationConfig, roots_pem: Vec<u8>) 
     Ok(NetConfig {
         listen: vec![settings.listen],
         domains: vec![certificates::local_domain(&config.domain, settings)?],
-        roots: TlsRoots {
-            system: true,
-            extra_pem: roots_pem,
-            ..TlsRoots::default()
-        },
+        roots,
         resolver,
         allow_private_addresses: settings.allow_private_addresses,
         allowed_networks: settings.allowed_networks.clone(),

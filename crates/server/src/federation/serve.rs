@@ -447,9 +447,9 @@ impl Serve {
         if !applied.is_some_and(|applied| applied.signed.is_signed_by(signer)) {
             return Err(FederationError::bad_request("Not authorised to get signer info"));
         }
-        let own = shared.signing.signer();
-        if own.id() == signer {
-            return Ok(own.info().clone());
+        let own = shared.own_chain();
+        if own.id() == *signer {
+            return Ok(own.clone());
         }
         let stored = shared
             .store

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Context as _, ensure};
 use billow_model::{HashedVersion, Version, WaveletName};
-use billow_signing::{TrustRoots, Verifier, VerifyError};
+use billow_signing::{Verifier, VerifyError};
 use billow_store::{Store, WaveletWrite};
 use billow_wavelet::remote::{Contradiction, HistoryFailure, Verification};
 use billow_wavelet::{Evidence, RemoteInput, RemoteOutput, RemoteWavelet, Standing};
@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::clock;
 use crate::config::Config;
+use crate::federation::Trust;
 use crate::wavelets::stored;
 
 /// Bytes of history that the machine is given at once.
@@ -46,11 +47,7 @@ pub async fn adopt(config: &Config, name: &WaveletName, applied: Vec<Bytes>) -> 
         .with_context(|| format!("there is no {name} here"))?;
     let ours = ours.sealed.unwrap_or_else(|| HashedVersion::zero(name));
     let (deltas, end) = chain(name, applied, &ours)?;
-    let mut roots = TrustRoots::system();
-    for path in config.federation.iter().flat_map(|settings| &settings.trust_roots) {
-        let pem = std::fs::read(path).with_context(|| path.display().to_string())?;
-        roots = roots.with_pem(&pem).with_context(|| path.display().to_string())?;
-    }
+    let roots = Trust::read(config)?.signers;
     let write = verify(&store, Verifier::new(roots), name, deltas, &end).await?;
     store.append(write).await?;
     store.remove_fence(name).await?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use billow_model::{Delta, Domain};
 use billow_signing::{Authority, SignError, Signer, Validity};
 use billow_store::Store;
-use billow_wire::{Encoded, SignedDelta};
+use billow_wire::{Encoded, SignedDelta, SignerInfo};
 use bytes::Bytes;
 
 use crate::clock;
@@ -23,6 +23,19 @@ struct Job {
 
 /// Signs deltas on threads of its own, in the order of asking. At most one delta of each wavelet waits, so the queue is
 /// as long as there are busy wavelets.
+///
+/// Only the wavelets' own tasks can have something signed, with what their machines made of a user's submission. Whoever
+/// answers peers cannot, so nobody gets their bytes signed by asking (hardening.md T-13):
+///
+/// ```compile_fail,E0624
+/// use billow_server::wavelets::SigningPool;
+/// use billow_wire::Encoded;
+///
+/// fn sign_for_a_peer(pool: &SigningPool, bytes: bytes::Bytes) {
+///     let delta = Encoded::decode(bytes).expect("a peer sends what it likes");
+///     pool.sign(delta, |_| {}); // private: only `wavelets` may
+/// }
+/// ```
 #[derive(Clone)]
 pub struct SigningPool {
     signer: Arc<RwLock<Signer>>,
@@ -49,10 +62,10 @@ impl SigningPool {
         Self { signer, jobs }
     }
 
-    /// Who signs.
+    /// The chain of the key that signs.
     #[must_use]
-    pub fn signer(&self) -> Signer {
-        current(&self.signer)
+    pub fn info(&self) -> SignerInfo {
+        current(&self.signer).info().clone()
     }
 
     /// From the next delta on somebody else of the same domain signs.
@@ -61,7 +74,7 @@ impl SigningPool {
     }
 
     /// Has a delta signed; `done` is called on the signing thread.
-    pub fn sign(
+    pub(super) fn sign(
         &self,
         delta: Encoded<Delta>,
         done: impl FnOnce(Result<Encoded<SignedDelta>, SignError>) + Send + 'static,
@@ -76,7 +89,7 @@ impl SigningPool {
 
 impl std::fmt::Debug for SigningPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SigningPool({})", self.signer().domain())
+        write!(f, "SigningPool({})", current(&self.signer).domain())
     }
 }
 

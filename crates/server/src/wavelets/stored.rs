@@ -11,7 +11,7 @@ use billow_wire::Encoded;
 const FOLLOWING: &str = "following";
 const REFETCHING: &str = "refetching";
 const REFETCHED: &str = "refetched";
-const QUARANTINED: &str = "quarantined";
+pub(crate) const QUARANTINED: &str = "quarantined";
 const DROPPED: &str = "dropped";
 
 /// A record and its seal, back from the store.
