@@ -10,6 +10,7 @@ use billow_wire::exchange::SignerRequest;
 
 use super::chain::{Chain, sign_at, who, writes};
 use super::moves::{first, taken, wrongly_hashed};
+use super::peer::Answer;
 use super::world::{ALICE, BOB, CAROL, World};
 
 const EVE: &str = "eve@initech.lab";
@@ -119,8 +120,11 @@ async fn b_147_what_a_user_has_read_is_the_users_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_of_more_than_256_bytes() {
-    let mut world = World::start().await;
+async fn b_148_ids_of_more_than_256_bytes_and_ids_without_number() {
+    const ROOM: usize = 50;
+    let ids = std::env::var("BILLOW_IDS").ok().and_then(|text| text.parse().ok());
+    let ids: usize = ids.unwrap_or(600);
+    let mut world = World::with_config(&format!("unopened_wavelets = {ROOM}\n")).await;
     let hers = world.wave_of_alice(&[BOB]).await;
     let copy = world.evil.copy(&hers, 4).await;
     let evil = &world.evil;
@@ -170,6 +174,23 @@ async fn ids_of_more_than_256_bytes() {
             .update(&chain.name, &[delta.bytes().clone()], Some(&chain.head))
             .await,
     );
+    world.goes_on(&hers).await;
+    // One peer thinks of ever more ids: what it may keep here that nobody asked for is bounded, the one above included.
+    let (mut kept, before) = (0, world.memory());
+    for number in 0..ids {
+        let mut chain = Chain::new(format!("evil.lab/w+n{number}/~/conv+root").parse().unwrap());
+        let delta = chain.apply(chain.sign(&world.evil.signer, BOB, first(BOB, &[ALICE])));
+        match world.evil.update(&chain.name, &[delta.bytes().clone()], None).await {
+            Answer::Receipt => kept += 1,
+            answer => {
+                answer.refused("resource-constraint", "");
+                refused.push(chain.name);
+            }
+        }
+    }
+    assert_eq!(kept, ROOM - 1);
+    let grown = world.memory().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes for {ids} ids");
     world.goes_on(&hers).await;
     let store = Store::open(world.stop_victim()).unwrap();
     for name in &refused {

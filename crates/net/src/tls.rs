@@ -315,6 +315,15 @@ impl Trust {
         if chain.iter().any(|one| one.len() > MAX_CERTIFICATE) {
             return Err("a certificate is too long".to_owned());
         }
+        // No authority may issue such (RFC 5280 §4.1.2.2); what is read of it in two ways can be revoked in one only.
+        let below_zero = |one: &CertificateDer<'_>| {
+            let serial =
+                EndEntityCert::try_from(one).map(|read| read.serial().first().is_some_and(|top| top & 0x80 != 0));
+            serial.unwrap_or(false)
+        };
+        if chain.iter().any(below_zero) {
+            return Err("a certificate has a serial number below zero".to_owned());
+        }
         let roots = match self.pins.get(domain) {
             Some(pinned) if pinned.leaves.contains(&Fingerprint(Sha256::digest(leaf).into())) => return Ok(()),
             Some(pinned) if !planted::is("a pin is forgotten") => &pinned.roots,

@@ -14,6 +14,8 @@ mod dns;
 
 #[path = "two_nets/dialback.rs"]
 mod dialback;
+#[path = "two_nets/handshakes.rs"]
+mod handshakes;
 #[path = "two_nets/places.rs"]
 mod places;
 #[path = "two_nets/streams.rs"]

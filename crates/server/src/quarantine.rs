@@ -10,15 +10,15 @@ use serde::Serialize;
 use crate::clock;
 use crate::config::Config;
 use crate::wavelets::Wavelets;
-use crate::wavelets::stored::QUARANTINED;
+use crate::wavelets::stored::{FOLLOWING, QUARANTINED};
 
-/// A copy that was ever in doubt, and why. Bytes are in hex.
+/// A copy that is in doubt, and why. Bytes are in hex.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InDoubt {
     /// `example.org/w+abc/~/conv+root`
     pub wavelet: String,
-    /// `refetching`, `refetched`, `quarantined`, `dropped` or `following`.
+    /// `refetching`, `refetched`, `quarantined` or `dropped`.
     pub state: String,
     /// When it was found out, ms since 1970.
     pub found: i64,
@@ -38,15 +38,18 @@ pub struct InDoubt {
     pub applied: String,
 }
 
-/// All copies that were ever in doubt, of a server that is stopped.
+/// All copies that are in doubt, of a server that is stopped.
 pub async fn list(config: &Config) -> anyhow::Result<Vec<InDoubt>> {
     Ok(in_store(&Store::open(&config.data_dir)?).await?)
 }
 
-/// All copies that were ever in doubt.
+/// All copies that are in doubt.
 pub(crate) async fn in_store(store: &Store) -> Result<Vec<InDoubt>, StoreError> {
     let mut all = Vec::new();
     for (name, stored) in store.standings().await? {
+        if stored.state == FOLLOWING {
+            continue;
+        }
         if let Some(evidence) = Evidence::decode(&stored.evidence) {
             all.push(in_doubt(&name, stored.state, &evidence));
         }

@@ -192,7 +192,7 @@ fn foreign_authors_are_neither_signed_nor_verified() {
 }
 
 #[test]
-fn two_domains_in_one_certificate_are_both_meant() {
+fn b_050_a_chain_speaks_for_the_domains_that_it_names_and_for_no_others_author() {
     let authority = Authority::new("lab", YEAR).unwrap();
     let issued = authority
         .issue(&domain("acme.lab"), &[domain("initech.lab")], YEAR)
@@ -202,6 +202,25 @@ fn two_domains_in_one_certificate_are_both_meant() {
         let signer = signer(name, &issued);
         verifier.add(signer.info().clone(), NOW).unwrap();
         verifier.verify(signer.sign(delta(author, &[])).unwrap(), NOW).unwrap();
+    }
+    // A good signature by the good key of another domain, under an author of a third, of its parent and of its child.
+    let signer = signer("acme.lab", &issued);
+    for author in ["carol@love.lab", "carol@lab", "carol@wave.acme.lab"] {
+        let delta = delta(author, &[]);
+        let key = PKey::private_key_from_pem(&issued.key_pem).unwrap();
+        let bytes = openssl::sign::Signer::new(MessageDigest::sha1(), &key)
+            .unwrap()
+            .sign_oneshot_to_vec(delta.bytes())
+            .unwrap();
+        let signatures = vec![Signature {
+            signer: signer.id().clone(),
+            bytes: bytes.into(),
+        }];
+        let refused = verifier.verify(Encoded::new(SignedDelta { delta, signatures }), NOW);
+        assert!(
+            matches!(refused, Err(VerifyError::WrongDomain { .. })),
+            "{author}: {refused:?}"
+        );
     }
 }
 
@@ -368,7 +387,7 @@ fn cube_root(number: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_chain_counts_while_all_of_it_is_valid_and_history_keeps_counting() {
+fn b_048_a_chain_counts_while_all_of_it_is_valid_and_history_keeps_counting() {
     let authority = Authority::new("lab", YEAR).unwrap();
     let short = Validity {
         from: Timestamp(NOW.0 - 10 * DAY),
@@ -387,7 +406,7 @@ fn a_chain_counts_while_all_of_it_is_valid_and_history_keeps_counting() {
         let refused = verifier.verify(signed.clone(), outside);
         assert!(matches!(refused, Err(VerifyError::NotValidAt { .. })), "{refused:?}");
     }
-    // Met for the first time after it has expired: no new delta, but the history of its time (B-048).
+    // Met for the first time after it has expired: no new delta, but the history of its time.
     let mut late = self::verifier(&authority);
     assert!(matches!(
         late.add(acme.info().clone(), later),
@@ -454,6 +473,44 @@ fn r_11_only_an_exact_dns_name_counts() {
     assert_eq!(added("x", &["acme.lab."]), Err(ChainError::NoDomain));
     assert_eq!(added("x", &["ACME.lab"]), Err(ChainError::NoDomain));
     assert_eq!(added("x", &["ac\u{fc}me.lab"]).ok(), None);
+}
+
+#[test]
+fn b_042_a_wildcard_signs_for_nobody() {
+    let (root, root_key) = root();
+    let mut verifier = trusting(&root);
+    for wild in [&["*.example.com"][..], &["*.example.com", "other.com"]] {
+        let request = Request {
+            subject: "example.com",
+            dns: wild,
+            ..PLAIN()
+        };
+        let (leaf, key) = certificate(&request, Some((&root, &root_key)));
+        for name in ["example.com", "a.example.com", "a.b.example.com"] {
+            let given = SignerInfo {
+                domain: domain(name),
+                ..info(&[&leaf])
+            };
+            assert!(verifier.add(given, NOW).is_err(), "{wild:?} for {name}");
+        }
+        // The chain that is good for another name vouches for no author below the wildcard.
+        let given = SignerInfo {
+            domain: domain("other.com"),
+            ..info(&[&leaf])
+        };
+        let Ok(id) = verifier.add(given, NOW) else { continue };
+        let delta = delta("bob@a.example.com", &[]);
+        let bytes = openssl::sign::Signer::new(MessageDigest::sha1(), &key)
+            .unwrap()
+            .sign_oneshot_to_vec(delta.bytes())
+            .unwrap();
+        let signatures = vec![Signature {
+            signer: id,
+            bytes: bytes.into(),
+        }];
+        let refused = verifier.verify(Encoded::new(SignedDelta { delta, signatures }), NOW);
+        assert!(matches!(refused, Err(VerifyError::WrongDomain { .. })), "{refused:?}");
+    }
 }
 
 #[test]

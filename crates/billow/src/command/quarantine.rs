@@ -22,7 +22,7 @@ pub(crate) struct Quarantine {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Print every copy that was ever in doubt with what speaks against it, one line of JSON each
+    /// Print every copy that is in doubt with what speaks against it, one line of JSON each
     List,
     /// Drop a copy and take whatever its host gives, from the start; what was dropped is kept as evidence
     Refetch {

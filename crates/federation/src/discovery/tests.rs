@@ -200,6 +200,14 @@ fn b_083_a_silent_domain_is_given_up_in_time_and_may_still_answer() {
     assert!(!driver.discovery.asked(&stranger));
     driver.tell(Input::Answer(stranger));
     assert_eq!(driver.discovery.service(&domain("acme.lab")), None);
+    // From itself, to a question that was never put.
+    let unasked = Iq {
+        id: "never-asked".into(),
+        ..asked[1].result(Some(own_info("").to_element()))
+    };
+    assert!(!driver.discovery.asked(&unasked));
+    driver.tell(Input::Answer(unasked));
+    assert_eq!(driver.discovery.service(&domain("acme.lab")), None);
     // Late, but asked for.
     driver.info(&asked[1], &[ns::WAVE]);
     assert_eq!(driver.found().0, "acme.lab");

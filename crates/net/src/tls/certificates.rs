@@ -1,12 +1,12 @@
 //! Certificates for tests, good ones and bad ones of many kinds.
 
 use openssl::asn1::Asn1Time;
-use openssl::bn::{BigNum, MsbOption};
+use openssl::bn::{BigNum, BigNumContext, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::rsa::Rsa;
+use openssl::rsa::{Rsa, RsaPrivateKeyBuilder};
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509Extension, X509Name};
 
@@ -44,6 +44,8 @@ pub(super) struct Recipe<'a> {
     /// `None`: signs itself.
     pub(super) issuer: Option<&'a Made>,
     pub(super) key: PKey<Private>,
+    /// Below zero, instead of at random.
+    pub(super) serial: Option<i32>,
     pub(super) digest: MessageDigest,
     pub(super) authority: bool,
     pub(super) path_length: Option<u32>,
@@ -62,6 +64,39 @@ pub(super) fn rsa(bits: u32) -> PKey<Private> {
     PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap()
 }
 
+/// An RSA key of a modulus that is made of many primes of 1024 bits: as good as any, and quickly made.
+pub(super) fn long_rsa(primes: i32) -> PKey<Private> {
+    let mut context = BigNumContext::new().unwrap();
+    let (mut modulus, mut order) = (BigNum::from_u32(1).unwrap(), BigNum::from_u32(1).unwrap());
+    let e = BigNum::from_u32(65_537).unwrap();
+    for _ in 0..primes {
+        let mut prime = BigNum::new().unwrap();
+        prime.generate_prime(1024, false, None, None).unwrap();
+        modulus = &modulus * &prime;
+        prime.sub_word(1).unwrap();
+        order = &order * &prime;
+    }
+    let mut d = BigNum::new().unwrap();
+    d.mod_inverse(&e, &order, &mut context).unwrap();
+    PKey::from_rsa(RsaPrivateKeyBuilder::new(modulus, e, d).unwrap().build()).unwrap()
+}
+
+/// An RSA key of 2048 bits whose public exponent is about as long.
+pub(super) fn rsa_with_a_huge_exponent() -> PKey<Private> {
+    let mut context = BigNumContext::new().unwrap();
+    let usual = Rsa::generate(2048).unwrap();
+    let mut p = usual.p().unwrap().to_owned().unwrap();
+    let mut q = usual.q().unwrap().to_owned().unwrap();
+    p.sub_word(1).unwrap();
+    q.sub_word(1).unwrap();
+    let order = &p * &q;
+    let d = BigNum::from_u32(65_539).unwrap();
+    let mut e = BigNum::new().unwrap();
+    e.mod_inverse(&d, &order, &mut context).unwrap();
+    let n = usual.n().to_owned().unwrap();
+    PKey::from_rsa(RsaPrivateKeyBuilder::new(n, e, d).unwrap().build()).unwrap()
+}
+
 impl<'a> Recipe<'a> {
     /// A good one for these names.
     pub(super) fn of(dns: &'a [&'a str], issuer: Option<&'a Made>) -> Self {
@@ -73,6 +108,7 @@ impl<'a> Recipe<'a> {
             days: (-1, 30),
             issuer,
             key: ec(),
+            serial: None,
             digest: MessageDigest::sha256(),
             authority: false,
             path_length: None,
@@ -100,7 +136,13 @@ impl<'a> Recipe<'a> {
         let mut builder = X509::builder().unwrap();
         builder.set_version(2).unwrap();
         let mut serial = BigNum::new().unwrap();
-        serial.rand(120, MsbOption::ONE, false).unwrap();
+        match self.serial {
+            Some(below) => {
+                serial = BigNum::from_u32(below.unsigned_abs()).unwrap();
+                serial.set_negative(true);
+            }
+            None => serial.rand(120, MsbOption::ONE, false).unwrap(),
+        }
         builder.set_serial_number(&serial.to_asn1_integer().unwrap()).unwrap();
         builder.set_subject_name(&name).unwrap();
         builder.set_pubkey(&self.key).unwrap();

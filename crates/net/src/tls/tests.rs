@@ -4,7 +4,7 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::x509::extension::ExtendedKeyUsage;
 
-use super::certificates::{Made, Recipe, rsa};
+use super::certificates::{Made, Recipe, long_rsa, rsa, rsa_with_a_huge_exponent};
 use super::*;
 use crate::Pin;
 
@@ -59,7 +59,7 @@ fn b_041_a_common_name_proves_nothing() {
 }
 
 #[test]
-fn wildcards_stand_for_one_label_and_no_more() {
+fn b_042_wildcards_stand_for_one_label_and_no_more() {
     let authority = authority();
     let trust = trust_in(&authority);
     let wild = Recipe::of(&["*.example.com"], Some(&authority)).make();
@@ -73,38 +73,58 @@ fn wildcards_stand_for_one_label_and_no_more() {
     }
 }
 
+/// No other kind of name proves anything, so none proves a wrong thing.
 #[test]
-fn names_are_compared_in_their_one_form() {
+fn b_043_names_are_compared_in_their_one_form_at_a_bounded_price() {
     let authority = authority();
     let trust = trust_in(&authority);
     let good =
         |names: &[&str], domain: &str| check(&trust, &[&Recipe::of(names, Some(&authority)).make()], domain).is_ok();
     assert!(good(&["VICTIM.Lab"], "victim.lab"), "upper case");
     assert!(good(&["xn--bcher-kva.lab"], "bücher.lab"), "the A-label of a U-label");
+    assert!(!good(&["bücher.lab"], "bücher.lab"), "a U-label is no DNS name");
     assert!(!good(&["victim.lab\0.evil.lab"], "victim.lab"), "a NUL hides nothing");
+    assert!(
+        !good(&["victim.lab."], "victim.lab"),
+        "no certificate has a dot at the end"
+    );
     assert!(!good(&["victim.lab.evil.lab"], "victim.lab"));
     assert!(!good(&["evilvictim.lab"], "victim.lab"));
-}
-
-#[test]
-fn ten_thousand_names_cost_little() {
-    let authority = authority();
-    let trust = trust_in(&authority);
+    // XMPP's own kinds of names (RFC 6120 §13.7.1.2.1), beside a DNS name and alone.
+    for other in [
+        "otherName:1.3.6.1.5.5.7.8.5;UTF8:victim.lab",
+        "otherName:1.3.6.1.5.5.7.8.7;IA5:_xmpp-server.victim.lab",
+    ] {
+        for names in [format!("DNS:evil.lab,{other}"), other.to_owned()] {
+            let more = [(Nid::SUBJECT_ALT_NAME, &*names)];
+            let made = Recipe {
+                dns: &[],
+                more: &more,
+                ..Recipe::of(&[], Some(&authority))
+            }
+            .make();
+            assert!(check(&trust, &[&made], "victim.lab").is_err(), "{names}");
+            assert_eq!(
+                check(&trust, &[&made], "evil.lab").is_ok(),
+                names.starts_with("DNS"),
+                "{names}"
+            );
+        }
+    }
+    let quick = std::time::Duration::from_millis(500);
     let names: Vec<String> = (0..2500).map(|n| format!("d{n}.lab")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let many = Recipe::of(&names, Some(&authority)).make();
     let before = std::time::Instant::now();
     assert!(check(&trust, &[&many], "victim.lab").is_err());
-    assert!(
-        before.elapsed() < std::time::Duration::from_millis(500),
-        "{:?}",
-        before.elapsed()
-    );
+    assert!(before.elapsed() < quick, "{:?}", before.elapsed());
     let names: Vec<String> = (0..10_000).map(|n| format!("d{n}.lab")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let too_long = Recipe::of(&names, Some(&authority)).make();
+    let before = std::time::Instant::now();
     let refused = check(&trust, &[&too_long], "d1.lab").unwrap_err();
     assert!(refused.contains("too long"), "{refused}");
+    assert!(before.elapsed() < quick, "{:?}", before.elapsed());
 }
 
 #[test]
@@ -194,7 +214,7 @@ fn b_045_what_a_certificate_is_not_for_it_does_not_prove() {
 }
 
 #[test]
-fn weak_keys_and_hashes_are_refused_in_little_time() {
+fn b_046_weak_and_expensive_keys_weak_hashes_and_odd_serials_are_refused_in_little_time() {
     let root = authority();
     let trust = trust_in(&root);
     let slow = std::time::Duration::from_millis(5);
@@ -219,6 +239,28 @@ fn weak_keys_and_hashes_are_refused_in_little_time() {
             "issued with a weak key",
         );
     }
+    for (key, why) in [
+        (long_rsa(16), "an RSA key of 16,384 bits"),
+        (rsa_with_a_huge_exponent(), "a huge exponent"),
+    ] {
+        let expensive = Recipe {
+            key,
+            ..Recipe::authority(&[("CN", "Expensive")], Some(&root))
+        }
+        .make();
+        refused(&[&leaf(&expensive).make(), &expensive], why);
+    }
+    let below_zero = Recipe {
+        serial: Some(-7),
+        ..leaf(&root)
+    };
+    refused(&[&below_zero.make()], "a serial number below zero");
+    let below_zero = Recipe {
+        serial: Some(-7),
+        ..Recipe::authority(&[("CN", "Odd")], Some(&root))
+    }
+    .make();
+    refused(&[&leaf(&below_zero).make(), &below_zero], "and that of its authority");
     let sha1 = Recipe {
         digest: MessageDigest::sha1(),
         ..leaf(&root)
@@ -292,5 +334,30 @@ fn a_certificate_speaks_for_each_of_its_names_and_for_no_other() {
     check(&trust, &[&both], "initech.lab").unwrap();
     for other in ["lab", "x.acme.lab", "globex.lab"] {
         assert!(check(&trust, &[&both], other).is_err(), "{other}");
+    }
+}
+
+#[test]
+fn b_026_a_chain_of_a_hundred_is_refused_whole_and_cut() {
+    let root = authority();
+    let trust = trust_in(&root);
+    let mut chain = vec![Recipe::authority(&[("CN", "1")], Some(&root)).make()];
+    check(&trust, &[&leaf(&chain[0]).make(), &chain[0]], "acme.lab").unwrap();
+    for number in 2..100 {
+        let name = number.to_string();
+        let subject = [("CN", &*name)];
+        let next = Recipe::authority(&subject, chain.last()).make();
+        chain.push(next);
+    }
+    chain.push(leaf(chain.last().unwrap()).make());
+    let shown: Vec<&Made> = chain.iter().rev().collect();
+    for shown in [&shown[..], &shown[..MAX_CHAIN]] {
+        let before = std::time::Instant::now();
+        assert!(check(&trust, shown, "acme.lab").is_err());
+        assert!(
+            before.elapsed() < std::time::Duration::from_millis(100),
+            "{:?}",
+            before.elapsed()
+        );
     }
 }

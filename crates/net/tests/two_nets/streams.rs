@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::inotify;
 use rustls::pki_types::pem::PemObject;
@@ -14,13 +13,17 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 
-const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
+pub(super) const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
                       xmlns:stream='http://etherx.jabber.org/streams' from='a.lab' to='b.lab' version='1.0'>";
 const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
-const EXTERNAL: &str = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>";
+pub(super) const EXTERNAL: &str = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>";
 
 /// A TLS client with a certificate of the lab.
-fn client(lab: &Lab, issued: &Issued, alpn: &[&[u8]]) -> TlsConnector {
+pub(super) fn client(lab: &Lab, issued: &Issued, alpn: &[&[u8]]) -> TlsConnector {
+    Arc::new(client_config(lab, issued, alpn)).into()
+}
+
+pub(super) fn client_config(lab: &Lab, issued: &Issued, alpn: &[&[u8]]) -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     let pem = lab.ca.certificate_pem().unwrap();
@@ -36,18 +39,18 @@ fn client(lab: &Lab, issued: &Issued, alpn: &[&[u8]]) -> TlsConnector {
         .with_client_auth_cert(chain, key)
         .unwrap();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    Arc::new(config).into()
+    config
 }
 
 /// How long after its end a connection may take to be closed.
 const GOODBYE: Duration = Duration::from_secs(4);
 
-fn name(text: &str) -> ServerName<'static> {
+pub(super) fn name(text: &str) -> ServerName<'static> {
     ServerName::try_from(text.to_owned()).unwrap()
 }
 
 /// Reads until a text has come, or the end.
-async fn hear(stream: &mut (impl AsyncReadExt + Unpin), until: &str) -> String {
+pub(super) async fn hear(stream: &mut (impl AsyncReadExt + Unpin), until: &str) -> String {
     let mut heard = Vec::new();
     let mut buffer = [0; 4096];
     let listen = async {
@@ -355,94 +358,6 @@ fn hello_for(name: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap().to_be_bytes();
     let message = [&[1][..], &length[1..], &body].concat();
     [&[0x16, 3, 1][..], &with_length(&message)].concat()
-}
-
-#[tokio::test]
-async fn a_handshake_that_stalls_anywhere_is_given_up_by_both_sides() {
-    let lab = Lab::new().await;
-    let config = |name: &str| {
-        let mut config = lab.config(name, &lab.ca.issue(name).unwrap(), &lab.ca);
-        config.limits.tls_deadline = Duration::from_secs(1);
-        config.limits.auth_deadline = Duration::from_secs(2);
-        config
-    };
-    let b = Server::start("b.lab", config("b.lab")).await;
-    let there = b.net.listening()[0];
-    // How many bytes a whole session from a fresh server takes, up to the moment when it is up.
-    let whole = {
-        let a = Server::start("a.lab", config("a.lab")).await;
-        let passed = Arc::new(AtomicUsize::new(0));
-        let proxy = stall(there, usize::MAX, passed.clone()).await;
-        lab.dns.set_zone(Zone::new().xmpp_server("b.lab", proxy).unwrap());
-        let mut a = a;
-        a.send(&b, "1");
-        a.event(|event| matches!(event, NetEvent::Connected { .. }).then_some(()))
-            .await;
-        passed.load(Ordering::SeqCst)
-    };
-    let mut given_up = 0;
-    for point in 0..12 {
-        let mut a = Server::start("a.lab", config("a.lab")).await;
-        let proxy = stall(there, whole * point / 12, Arc::default()).await;
-        lab.dns.set_zone(Zone::new().xmpp_server("b.lab", proxy).unwrap());
-        let before = Instant::now();
-        a.send(&b, "1");
-        a.unreachable().await;
-        assert!(
-            before.elapsed() < Duration::from_secs(5),
-            "{point}: {:?}",
-            before.elapsed()
-        );
-        given_up += 1;
-        a.net.stop().await;
-    }
-    assert_eq!(given_up, 12);
-    // And what is too large for any handshake.
-    for record in [16_385_u16, 20_000, u16::MAX] {
-        let before = Instant::now();
-        let mut bytes = [&[0x16, 3, 1][..], &record.to_be_bytes()].concat();
-        bytes.extend(std::iter::repeat_n(1, usize::from(record)));
-        talk(&b, &bytes).await;
-        assert!(before.elapsed() < Duration::from_secs(5), "{record}");
-    }
-}
-
-/// Passes bytes on to a server, so many in both directions together, and then none, without closing.
-async fn stall(there: SocketAddr, most: usize, passed: Arc<AtomicUsize>) -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind(anywhere()).await.unwrap();
-    let here = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let passed = passed.clone();
-            tokio::spawn(async move {
-                let far = TcpStream::connect(there).await.unwrap();
-                let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.into_split(), far.into_split());
-                let left = Arc::new(AtomicUsize::new(most));
-                tokio::join!(
-                    pass(&mut near_in, &mut far_out, left.clone(), passed.clone()),
-                    pass(&mut far_in, &mut near_out, left, passed),
-                );
-            });
-        }
-    });
-    here
-}
-
-async fn pass(
-    from: &mut tokio::net::tcp::OwnedReadHalf,
-    to: &mut tokio::net::tcp::OwnedWriteHalf,
-    left: Arc<AtomicUsize>,
-    passed: Arc<AtomicUsize>,
-) {
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let allowed = count.min(left.load(Ordering::SeqCst));
-        left.fetch_sub(allowed, Ordering::SeqCst);
-        passed.fetch_add(allowed, Ordering::SeqCst);
-        if to.write_all(&buffer[..allowed]).await.is_err() {
-            return;
-        }
-    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use billow_wavelet::{Evidence, Origin, Record, Seal, SignedDigest, Standing, Sto
 use billow_wire::Encoded;
 
 /// The standings as the store names them.
-const FOLLOWING: &str = "following";
+pub(crate) const FOLLOWING: &str = "following";
 const REFETCHING: &str = "refetching";
 const REFETCHED: &str = "refetched";
 pub(crate) const QUARANTINED: &str = "quarantined";

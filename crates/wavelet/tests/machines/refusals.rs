@@ -404,16 +404,29 @@ fn b_133_limits_of_a_delta() {
         ("one too many", letters(OP_COMPONENTS_MAX - 1)),
         ("a million", a_million),
     ] {
-        let begun = Instant::now();
         let refusal = wave.refuses(&ops, what);
-        println!("{what}: refused four times over in {:?}", begun.elapsed());
         assert!(refusal.to_string().contains("10000 components"), "{refusal}");
+        // The quickest of some times, for this machine may have other things to do.
+        let quickest = (0..5).map(|_| {
+            let ops = ops.clone();
+            let begun = Instant::now();
+            wave.submits(ops).expect_err(what);
+            begun.elapsed()
+        });
+        let quickest = quickest.min().unwrap();
+        assert!(quickest <= Duration::from_millis(20), "{what}: refused in {quickest:?}");
     }
-    let begun = Instant::now();
+    let quickest = (0..5).map(|_| {
+        let mut fresh = Wave::new();
+        let ops = letters(OP_COMPONENTS_MAX - 2);
+        let begun = Instant::now();
+        fresh.submits(ops).unwrap();
+        begun.elapsed()
+    });
+    let quickest = quickest.min().unwrap();
+    println!("10,000 components taken, shown and sealed in {quickest:?}");
+    assert!(quickest <= Duration::from_millis(20), "{quickest:?}");
     wave.submits(letters(OP_COMPONENTS_MAX - 2)).unwrap();
-    let spent = begun.elapsed();
-    println!("10,000 components taken, shown and sealed in {spent:?}");
-    assert!(spent < Duration::from_millis(200), "{spent:?}");
     let refusal = wave.refuses(&vec![WaveletOp::NoOp; DELTA_OPS_MAX + 1], "an operation too many");
     assert!(refusal.to_string().contains("1000 operations"), "{refusal}");
     wave.submits(vec![WaveletOp::NoOp; DELTA_OPS_MAX]).unwrap();

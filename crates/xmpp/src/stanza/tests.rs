@@ -23,7 +23,7 @@ fn an_iq_reads_back_as_it_was_written() {
 }
 
 #[test]
-fn b_062_improper_questions_are_answered_with_bad_request() {
+fn improper_questions_are_answered_with_bad_request() {
     let long = "x".repeat(MAX_ID + 1);
     let huge = "x".repeat(1 << 20);
     for (attrs, child) in [

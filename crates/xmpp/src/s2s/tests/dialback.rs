@@ -289,7 +289,7 @@ fn b_033_how_long_a_key_takes_says_nothing_about_it() {
 }
 
 #[test]
-fn a_storm_of_keys_leads_to_ten_questions() {
+fn b_034_a_storm_of_keys_leads_to_ten_questions_a_stream() {
     let mut peer = unproved();
     let mut asked = Vec::new();
     let mut refused = 0;
