@@ -334,7 +334,7 @@ impl World {
         if self.healed_at.is_some() {
             return;
         }
-        let pause = self.dice.between(200, 3_000);
+        let pause = self.dice.between(200, 8_000);
         self.after(pause, Happening::Move);
         let Some(from) = self.evil.as_ref().map(|evil| evil.server) else {
             return;
