@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::world;
 
 /// Those that the simulator finds.
-pub const BUGS: [&str; 27] = [
+pub const BUGS: [&str; 28] = [
     "signatures are not checked",
     "any chain signs for anybody",
     "anybody may write",
@@ -24,6 +24,7 @@ pub const BUGS: [&str; 27] = [
     "the cursor is kept ahead of the receipts",
     "the cursor moves without a receipt",
     "what is lost is not sent again",
+    "a refusal of what follows counts for all",
     "a lost question leaves a peer alone",
     "a gap is not fetched",
     "the last delta of a history is left out",

@@ -216,10 +216,13 @@ impl Keeper {
     pub(super) async fn store(&self, write: WaveletWrite, written: Written) {
         let done = self.done.clone();
         if planted::is("a server answers before it stores") {
-            let (store, outcome) = (self.shared.store.clone(), Ok(()));
+            let (shared, outcome) = (Arc::clone(&self.shared), Ok(()));
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                let _ = store.append(write).await;
+                let mut stopping = shared.stopping.subscribe();
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(5)) => drop(shared.store.append(write).await),
+                    _ = stopping.changed() => {}
+                }
             });
             return drop(done.send(Done::Stored { written, outcome }));
         }
