@@ -48,6 +48,11 @@ crash:           ## kill -9 a server in mid-replay, RUNS times (50 is the long r
 reliability: setup ## the suites in their large sizes; writes docs/reliability.md (under 40 minutes)
 	@tools/reliability
 
+.PHONY: lab
+lab: setup       ## the sentences of the federation page, S1 to S63, each with what shows it
+	@BILLOW_SETUP=test tools/setup
+	@tools/lab
+
 .PHONY: sim
 sim:             ## SEEDS worlds of servers, faults and a hostile server, from SEED on
 	$(CARGO) run --release --locked -p billow-sim -- --seeds $(SEEDS) --seed $(SEED)
