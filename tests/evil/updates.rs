@@ -7,7 +7,7 @@ use billow_store::Store;
 use billow_wire::{AppliedDelta, Encoded, SignerId};
 use bytes::Bytes;
 
-use super::chain::{Chain, delta, now, sign_at, who, writes};
+use super::chain::{Chain, delta, sign_at, who, writes};
 use super::moves::{applied, first, jump, quarantined, replayed, wrong_count, wrong_hash, wrongly_hashed};
 use super::peer::{Answer, with_another_letter};
 use super::world::{ALICE, BOB, CAROL, World};
@@ -178,7 +178,7 @@ async fn b_106_r_03_r_05_an_update_whose_delta_is_not_its_authors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b_104_r_16_applied_deltas_that_contradict_the_history() {
+async fn r_16_applied_deltas_that_contradict_the_history() {
     let world = World::start().await;
     let hers = world.wave_of_alice(&[BOB]).await;
     let mut other = world.wave_of_evil(&[ALICE]).await;
@@ -230,7 +230,7 @@ async fn b_104_r_16_applied_deltas_that_contradict_the_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b_104_times_that_are_none() {
+async fn times_that_are_none() {
     let world = World::start().await;
     let mut chain = world.wave_of_evil(&[ALICE]).await;
     let good = chain.sign(&world.evil.signer, BOB, writes("b+x", "hello"));
@@ -246,9 +246,9 @@ async fn b_104_times_that_are_none() {
         watch.unchanged_and_counted(&world, 0).await;
     }
     world.takes(&mut chain, "now").await;
-    // A year ahead, and years that nobody's calendar has.
+    // Years that nobody's calendar has. (A time that is only ahead of ours is taken, and shown as now.)
     let mut other = world.wave_of_evil(&[ALICE]).await;
-    for time in [now().0 + 366 * 86_400_000, 1 << 52, i64::MAX] {
+    for time in [1 << 52, i64::MAX] {
         let mut chain = world.wave_of_evil(&[ALICE]).await;
         let signed = chain.sign(&world.evil.signer, BOB, writes("b+x", "hello"));
         let bad = applied(&chain, signed, |applied| applied.timestamp = Timestamp(time));

@@ -582,7 +582,7 @@ fn b_125_a_host_that_shows_two_histories() {
 }
 
 #[test]
-fn b_104_applied_deltas_that_contradict_the_history() {
+fn applied_deltas_that_contradict_the_history() {
     let host = host(2);
     let all = deltas(&host);
     let case = |change: fn(&mut AppliedDelta)| {
