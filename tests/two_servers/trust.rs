@@ -273,7 +273,8 @@ fn b_044_a_certificate_is_replaced_while_running_never_by_one_without_its_key_an
         std::fs::copy(shown, own.join(signs)).expect("it is ours");
     }
     let text_of = std::fs::read_to_string(own.join("billow.toml")).expect("a configuration");
-    let text_of = format!("{text_of}signer_certificate = \"signer.crt\"\nsigner_key = \"signer.key\"\n");
+    let signs = "[federation]\nsigner_certificate = \"signer.crt\"\nsigner_key = \"signer.key\"\n";
+    let text_of = text_of.replace("[federation]\n", signs);
     std::fs::write(own.join("billow.toml"), &text_of).expect("it is ours");
     lab.restart(INITECH);
     goes_on(&lab, &wave);
@@ -367,7 +368,6 @@ fn spoil(lab: &Lab, server: usize, wave: &str, from: &[u8], to: &[u8]) {
         }
         assert_eq!(spoilt, 1, "the text is there once");
         let write = billow_store::WaveletWrite {
-            seals: deltas.iter().filter_map(|delta| delta.seal.clone()).collect(),
             joined: ["alice@initech.lab", "bob@acme.lab"]
                 .map(|address| address.parse().expect("an address"))
                 .to_vec(),

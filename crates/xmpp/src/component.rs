@@ -57,7 +57,8 @@ impl fmt::Debug for Secret {
 pub enum Refusal {
     /// `not-authorized`: the handshake is wrong.
     #[error(
-        "refused the secret of {0}: secret_file must hold what the XMPP server has as the secret of this component"
+        "refused the secret of {0}: secret_file must hold what the XMPP server has as the secret of this component \
+         (ejabberd says the same when it has no component of this name)"
     )]
     Secret(Domain),
     /// `host-unknown`: no component of that name.

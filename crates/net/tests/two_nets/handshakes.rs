@@ -1,6 +1,5 @@
 //! TLS with those who are old, slow, weak or too large, over real sockets.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -85,7 +84,7 @@ async fn reply(server: &Server, hello: &[u8]) -> Reply {
 }
 
 #[tokio::test]
-async fn b_025_old_versions_weak_ciphers_compression_renegotiation_and_early_data() {
+async fn old_versions_weak_ciphers_compression_and_early_data() {
     let lab = Lab::new().await;
     let b = lab.good("b.lab").await;
     let plain = Reply::Hello { compression: 0 };
@@ -113,7 +112,6 @@ async fn b_025_old_versions_weak_ciphers_compression_renegotiation_and_early_dat
     // Deflate, alone and first.
     assert_eq!(reply(&b, &hello(TLS_1_2, &[GOOD], &[1])).await, Reply::Refused);
     assert_eq!(reply(&b, &hello(TLS_1_2, &[GOOD], &[1, 0])).await, plain);
-    renegotiate(&b).await;
     // Whoever comes back with the wish to send data early finds nothing to come back to.
     let issued = lab.ca.issue("a.lab").unwrap();
     let mut config = client_config(&lab, &issued, &[b"xmpp-server"]);
@@ -128,41 +126,6 @@ async fn b_025_old_versions_weak_ciphers_compression_renegotiation_and_early_dat
         assert_eq!(connection.handshake_kind(), Some(HandshakeKind::Full));
         assert!(!connection.is_early_data_accepted());
     }
-}
-
-/// OpenSSL's client asks for another handshake within the session: `R`. It is told that there is none, and gives up.
-async fn renegotiate(server: &Server) {
-    let address = server.net.listening()[0].to_string();
-    let mut client = tokio::process::Command::new("openssl")
-        .args([
-            "s_client",
-            "-tls1_2",
-            "-alpn",
-            "xmpp-server",
-            "-servername",
-            "b.lab",
-            "-connect",
-        ])
-        .arg(&address)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("openssl is there: the system's certificates come with it");
-    let (mut input, mut output) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
-    // It has ended its handshake when it has printed what the session is.
-    let begun = hear(&mut output, "Extended master secret").await;
-    assert!(begun.contains("Cipher"), "{begun}");
-    input.write_all(b"R\n").await.unwrap();
-    let ended = tokio::time::timeout(PATIENCE, client.wait_with_output()).await;
-    let ended = ended.expect("it gives up").unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(
-        said.contains("RENEGOTIATING") || begun.contains("RENEGOTIATING"),
-        "{said}"
-    );
-    assert!(said.contains("no renegotiation"), "{said}");
 }
 
 #[tokio::test]
