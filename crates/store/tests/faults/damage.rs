@@ -165,7 +165,13 @@ fn look(data: &Path, before: &Contents, seen: &mut Seen) {
         .enable_all()
         .build()
         .unwrap();
-    let store = match Store::open(data) {
+    let mut opened = Store::open(data);
+    // A process that another test starts at this moment has our files until it becomes what it is to be.
+    while let Err(OpenError::InUse { .. }) = opened {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        opened = Store::open(data);
+    }
+    let store = match opened {
         Ok(store) => store,
         Err(error) => {
             assert!(
