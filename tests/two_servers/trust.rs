@@ -76,7 +76,8 @@ fn a_copy_that_has_gone_wrong_on_the_disk_is_found_and_mended() {
             && at_bob["trouble"].is_null()
             && at_bob["digest"] == lab.conversation("alice", &wave)["digest"]
     });
-    assert_eq!(mended["blips"][0]["text"], "Lunch at noon");
+    let blips = mended["blips"].as_array().into_iter().flatten();
+    assert!(blips.clone().any(|blip| blip["text"] == "Lunch at noon"), "{mended}");
     let log = log(&lab, ACME);
     assert!(
         log.contains("the documents differ at version") && log.contains("is mended"),
