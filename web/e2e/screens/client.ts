@@ -2,7 +2,7 @@
  * A client without a server, for looking at screens: a few waves in memory, everything at once "sent". Which state the
  * screens show is chosen by the address bar's query (`?connection=offline&delivery=waiting`).
  */
-import type { BlipMeta, Caret, Client, ConnectionState, InboxRow, KeptDraft, PeerDelivery, Saving, Wave, Wavelet } from "../../src/wave/client";
+import type { BlipMeta, Caret, Client, ConnectionState, InboxRow, KeptDraft, PeerDelivery, RequestList, Saving, Wave, Wavelet } from "../../src/wave/client";
 import { appendBlip, deleteBlip, MANIFEST, readConversation, replyInlineTo, replyTo, titleOf } from "../../src/wave/conversation";
 import type { BlipChange } from "../../src/wave/client";
 import { Emitter, Value } from "../../src/wave/observable";
@@ -135,7 +135,13 @@ export function createClient(): Client {
   const drafts: readonly KeptDraft[] = query.has("draft")
     ? [{ id: "d", wavelet: `${samples()[0]!.wave}/~/conv+root`, texts: [{ document: "b+1", text: "What I had written about the figures." }], reason: "conflict", text: "The message was deleted while you were away.", time: Date.now() }]
     : [];
+  const requests = new Value<RequestList>({
+    rows: query.has("requests") ? [{ wave: "globex.example/w+1", from: "hank@globex.example", domain: "globex.example", host: null, since: Date.now() - 60_000 }] : [],
+    more: 0, blocked: query.has("requests") ? ["spam.example"] : [],
+  });
+  const answered = (wave: string) => requests.set({ ...requests.get(), rows: requests.get().rows.filter((row) => row.wave !== wave) });
   return {
+    requests, accept: answered, decline: answered, block: (domain) => requests.set({ rows: [], more: 0, blocked: [domain] }),
     connection: new Value<ConnectionState>(CONNECTIONS[query.get("connection") ?? ""] ?? { kind: "online" }),
     address: new Value(ALICE), domains: new Value(["initech.lab"]), inbox, saving, domainStates: new Value(new Map()), drafts: new Value(drafts), errors: new Emitter<string>(),
     start: () => {}, stop: async () => {}, retry: () => {}, flush: async () => {}, dismiss: () => {}, open,

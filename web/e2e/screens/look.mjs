@@ -18,6 +18,7 @@ const SCREENS = [
   ["inbox", "/"],
   ["inbox-empty", "/?empty"],
   ["inbox-loading", "/?loading"],
+  ["inbox-requests", "/?requests"],
   ["wave", WAVE],
   ["wave-loading", `${WAVE}?loading`],
   ["wave-missing", "/w/initech.lab/w+none"],
