@@ -48,9 +48,9 @@ export function Requests() {
     <section ref={section} class="requests" aria-labelledby="requests-title">
       {rows.length > 0 && (
         <>
-          <h3 id="requests-title">
+          <h2 id="requests-title">
             Requests <span class="muted">{rows.length + more}</span>
-          </h3>
+          </h2>
           <p class="muted">Nobody here knows their domain yet. What they wrote is shown when you accept; if you decline they are not told.</p>
           <ol class="request-list">
             {rows.map((row, at) => (
@@ -71,7 +71,7 @@ export function Requests() {
                   <button type="button" class="button small" aria-label={`Decline the request of ${requestName(row)}`} onClick={() => decline(row, at)}>
                     Decline
                   </button>
-                  <button type="button" class="button small quiet" aria-label={`Block the domain ${row.domain} for me`} onClick={() => block(row, at)}>
+                  <button type="button" class="button small quiet" aria-label={`Block ${row.domain} for me`} onClick={() => block(row, at)}>
                     {`Block ${row.domain}`}
                   </button>
                 </span>
@@ -88,7 +88,7 @@ export function Requests() {
             {blocked.map((domain) => (
               <li key={domain} class="request-blocked">
                 <span class="badge">{domain}</span>
-                <button type="button" class="button small quiet" aria-label={`Take invitations of ${domain} again`} onClick={() => client.block(domain, false)}>
+                <button type="button" class="button small quiet" aria-label={`Unblock ${domain}`} onClick={() => client.block(domain, false)}>
                   Unblock
                 </button>
               </li>
